@@ -1,0 +1,71 @@
+"""The interactive cluster for notebooks: submit functions, get futures, watch every task.
+
+>>> import nbcluster
+>>> cluster = nbcluster.start(engines=2)          # doctest: +SKIP
+>>> cluster.submit(pow, 2, 10).result()           # doctest: +SKIP
+1024
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from nbcluster._version import __version__
+
+if TYPE_CHECKING:
+    from nbcluster.client.cluster import Cluster
+    from nbcluster.client.future import Future
+    from nbcluster.cluster.executor import ClusterExecutor
+    from nbcluster.cluster.start import clusters, connect, start
+    from nbcluster.current import CurrentTask, current_task
+    from nbcluster.errors import NbclusterError, PermanentFailure
+    from nbcluster.options import Backoff
+
+#: What is public, and the module each name is taken from at its first use: importing nbcluster
+#: costs a millisecond and loads nothing that a program does not use.
+_HOMES = {
+    "Backoff": "options",
+    "Cluster": "client.cluster",
+    "ClusterExecutor": "cluster.executor",
+    "CurrentTask": "current",
+    "Future": "client.future",
+    "NbclusterError": "errors",
+    "PermanentFailure": "errors",
+    "clusters": "cluster.start",
+    "connect": "cluster.start",
+    "current_task": "current",
+    "start": "cluster.start",
+}
+
+__all__ = [
+    "Backoff",
+    "Cluster",
+    "ClusterExecutor",
+    "CurrentTask",
+    "Future",
+    "NbclusterError",
+    "PermanentFailure",
+    "__version__",
+    "clusters",
+    "connect",
+    "current_task",
+    "start",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is not None:
+        value = getattr(importlib.import_module(f"nbcluster.{home}"), name)
+    else:
+        errors = importlib.import_module("nbcluster.errors")
+        value = getattr(errors, name, None) if name.endswith("Error") else None
+        if value is None:
+            raise AttributeError(f"module 'nbcluster' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

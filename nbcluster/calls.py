@@ -1,0 +1,36 @@
+"""Functions of ours that run on engines. They travel by reference."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def run_chunk(fn: Callable[..., Any], chunk: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Call ``fn`` for each tuple of arguments and return the values in order."""
+    return [fn(*args) for args in chunk]
+
+
+def initialize(fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Call an initializer; what it returns is dropped, so that it need not be picklable."""
+    fn(*args)
+
+
+def push_names(names: dict[str, Any]) -> None:
+    """Bind names in the namespace that functions of the notebook see on engines."""
+    vars(sys.modules["__main__"]).update(names)
+
+
+def pull_name(name: str) -> Any:
+    """Return the value of a name that was pushed to, or made on, this engine.
+
+    Raises
+    ------
+    NameError
+        If it is not bound here.
+    """
+    try:
+        return vars(sys.modules["__main__"])[name]
+    except KeyError:
+        raise NameError(f"name {name!r} is not defined on this engine") from None

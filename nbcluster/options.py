@@ -1,0 +1,232 @@
+"""What a caller may say about a task, checked once, here, at the edge.
+
+``TaskOptions`` is the part that travels and that the core obeys; ``CallOptions`` adds what is
+meant for one call (name, key, dependencies) or must be pickled first (``retry_on``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import msgspec
+
+from nbcluster.errors import OptionError, OptionTypeError
+from nbcluster.ids import check_name
+
+DELIVERIES: Final = ("at_least_once", "at_most_once")
+MAX_PRIORITY: Final = 1_000_000
+
+
+class Backoff(msgspec.Struct, frozen=True, array_like=True):
+    """How long a failed attempt waits before the next: ``min(cap, base * factor**(n-1)) * U``.
+
+    ``n`` counts the failures from 1, ``U`` is spread evenly over one half to one.
+
+    Parameters
+    ----------
+    base
+        Wait after the first failure, in seconds; 0 means no wait at all.
+    factor
+        Growth from one failure to the next, at least 1.
+    cap
+        Longest wait, in seconds.
+
+    Raises
+    ------
+    OptionError
+        If a number is negative, not finite, or ``factor`` is less than 1.
+    """
+
+    base: float = 1.0
+    factor: float = 2.0
+    cap: float = 100.0
+
+    def __post_init__(self) -> None:
+        for name in ("base", "factor", "cap"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise OptionTypeError(f"Backoff({name}=) must be a number, not {value!r}")
+            if not math.isfinite(value) or value < 0:
+                raise OptionError(f"Backoff({name}=) must be a finite number >= 0, not {value!r}")
+        if self.factor < 1:
+            raise OptionError(f"Backoff(factor=) must be at least 1, not {self.factor!r}")
+
+
+class TaskOptions(msgspec.Struct, frozen=True, array_like=True):
+    """The part of the options that travels with a task and that the master obeys."""
+
+    group: str = "default"
+    retries: float = 0  #: attempts after the first that may follow an exception or a timeout
+    retry_on: str = ""  #: hash of the pickled exception classes; empty: every ``Exception``
+    backoff: Backoff = Backoff()
+    timeout: float | None = None  #: seconds an attempt may run
+    priority: int = 0  #: higher goes first
+    at_most_once: bool = False
+    max_crashes: int = 3
+    expires: float | None = None  #: seconds a task may wait for its first start
+    wait: bool = True  #: False: fail at once where no engine can run it
+    load: int = 1  #: what it adds to its engine's score while it runs
+    pin: str = ""  #: engine or executor that alone may run it
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """All options of one call, as ``cluster.options(...)`` takes them."""
+
+    task: TaskOptions = TaskOptions()
+    name: str = ""
+    key: str = ""
+    after: tuple[Any, ...] = ()
+    retry_on: tuple[type[BaseException], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StartOptions:
+    """What ``nbcluster.start`` takes, after the environment was consulted."""
+
+    engines: int = 4
+    name: str = "default"
+    group: str = "default"
+    slots: int = 1
+    persist: bool = False
+    journal: str = ""  #: path of the journal; empty: in the cluster's directory
+    standby: bool = False
+    backend: str = "local"
+    durability: str = "process"
+    max_pending: int = 0  #: open tasks at the most; 0: no limit but memory
+    retention_s: float = 86_400.0
+    retention_tasks: int = 100_000
+    env: dict[str, str] = field(default_factory=dict)
+
+
+# --------------------------------------------------------------------------- checks
+
+
+def number(name: str, value: Any, *, least: float, above: bool = False) -> float:
+    """Return ``value`` if it is a number of at least (or above) ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise OptionTypeError(f"{name}= must be a number, not {value!r}")
+    if math.isnan(value) or value < least or (above and value == least):
+        bound = f"{'above' if above else 'at least'} {least:g}"
+        raise OptionError(f"{name}= must be {bound}, not {value!r}")
+    return value
+
+
+def whole(name: str, value: Any, *, least: int) -> int:
+    """Return ``value`` if it is a whole number of at least ``least``."""
+    number(name, value, least=least)
+    if not math.isfinite(value) or value != int(value):
+        raise OptionError(f"{name}= must be a whole number, not {value!r}")
+    return int(value)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise OptionTypeError(f"{name}= must be a string, not {value!r}")
+    if len(value) > 500:
+        raise OptionError(f"{name}= has {len(value)} characters; 500 are allowed")
+    return value
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise OptionTypeError(f"{name}= must be True or False, not {value!r}")
+    return value
+
+
+def _retries(value: Any) -> float:
+    if value == math.inf and not isinstance(value, bool):
+        return math.inf
+    return whole("retries", value, least=0)
+
+
+def _priority(value: Any) -> int:
+    result = whole("priority", value, least=-MAX_PRIORITY)
+    if result > MAX_PRIORITY:
+        raise OptionError(f"priority= must be at most {MAX_PRIORITY:,}, not {value!r}")
+    return result
+
+
+def _backoff(value: Any) -> Backoff:
+    if isinstance(value, Backoff):
+        return value
+    return Backoff(number("backoff", value, least=0))
+
+
+def _delivery(value: Any) -> bool:
+    if value not in DELIVERIES:
+        raise OptionError(f"delivery= must be one of {', '.join(DELIVERIES)}, not {value!r}")
+    return bool(value == "at_most_once")
+
+
+def _seconds(name: str, value: Any) -> float | None:
+    if value is None or value == math.inf:
+        return None
+    return float(number(name, value, least=0, above=True))
+
+
+def _classes(value: Any) -> tuple[type[BaseException], ...]:
+    classes = value if isinstance(value, (tuple, list, set, frozenset)) else (value,)
+    for cls in classes:
+        if not (isinstance(cls, type) and issubclass(cls, BaseException)):
+            raise OptionTypeError(f"retry_on= takes exception classes, not {cls!r}")
+    return tuple(classes)
+
+
+def _after(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (value,)
+
+
+#: name of the option -> (field of TaskOptions, check)
+_TASK_FIELDS: Final[dict[str, tuple[str, Any]]] = {
+    "group": ("group", lambda v: check_name(v, "group")),
+    "retries": ("retries", _retries),
+    "backoff": ("backoff", _backoff),
+    "timeout": ("timeout", lambda v: _seconds("timeout", v)),
+    "priority": ("priority", _priority),
+    "delivery": ("at_most_once", _delivery),
+    "max_crashes": ("max_crashes", lambda v: whole("max_crashes", v, least=1)),
+    "expires": ("expires", lambda v: _seconds("expires", v)),
+    "wait": ("wait", lambda v: _flag("wait", v)),
+    "load": ("load", lambda v: whole("load", v, least=0)),
+    "engine": ("pin", lambda v: _text("engine", v)),
+}
+_CALL_FIELDS: Final[dict[str, Any]] = {
+    "name": lambda v: _text("name", v),
+    "key": lambda v: _text("key", v),
+    "after": _after,
+    "retry_on": _classes,
+}
+
+
+def unknown_option(name: str, known: Any, what: str = "option") -> OptionError:
+    """Return the error for an unknown name, with the nearest known one."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return OptionError(f"there is no {what} {name!r}{hint} Known: {', '.join(sorted(known))}")
+
+
+def call_options(base: CallOptions, changes: dict[str, Any]) -> CallOptions:
+    """Return ``base`` with ``changes`` checked and put in.
+
+    Raises
+    ------
+    OptionError
+        If a name is unknown (the nearest known one is named) or a value impossible.
+    """
+    task: dict[str, Any] = {}
+    call: dict[str, Any] = {}
+    for name, value in changes.items():
+        if name in _TASK_FIELDS:
+            field_name, check = _TASK_FIELDS[name]
+            task[field_name] = check(value)
+        elif name in _CALL_FIELDS:
+            call[name] = _CALL_FIELDS[name](value)
+        else:
+            raise unknown_option(name, [*_TASK_FIELDS, *_CALL_FIELDS])
+    if task:
+        call["task"] = msgspec.structs.replace(base.task, **task)
+    return replace(base, **call) if call else base
