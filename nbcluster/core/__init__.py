@@ -1,0 +1,1 @@
+"""The pure core: states and decisions. No clock, socket, random number, thread or log."""

@@ -1,0 +1,159 @@
+"""Decides which executor gets which task.
+
+An executor that has nothing gets a task at once: the one on the engine with the lowest score,
+among equals the least recently used. Only when all are busy are they given work ahead, measured
+in time: a few milliseconds by what the function took so far, one task where nothing is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from nbcluster.core import records as r
+from nbcluster.core.engines import started
+from nbcluster.core.events import Step
+from nbcluster.core.memo import Memo
+from nbcluster.core.model import EngineState, Executor, Run, State, Task
+from nbcluster.core.queues import TaskQueue
+from nbcluster.core.state import ClusterState
+from nbcluster.core.timing import MOMENT_S, watch
+from nbcluster.ids import EPOCH_SHIFT
+
+#: Work an executor may hold ahead, in seconds of it.
+AHEAD_S: Final = 0.008
+#: Functions slower than this gain nothing from being sent ahead.
+NOT_AHEAD_S: Final = 0.05
+#: Tasks an executor may hold, however short they are: bounds what a crash sends back.
+MAX_HELD: Final = 768
+
+
+def decide_dispatch(state: ClusterState, memo: Memo, now: float, step: Step) -> Iterator[r.Record]:
+    """Give every executor that can take some what it should have."""
+    for pin, queue in tuple(state.pins.items()):
+        if queue:
+            bound = [x for x in _usable(state) if pin in (x.engine, x.id)]
+            yield from _serve(state, memo, queue, bound, now, step)
+    for group, queue in state.queues.items():
+        if queue:
+            able = [x for x in _usable(state) if group in state.engines[x.engine].groups]
+            if able:
+                yield from _serve(state, memo, queue, able, now, step)
+
+
+def _usable(state: ClusterState) -> list[Executor]:
+    engines = state.engines
+    return [
+        x
+        for engine in engines.values()
+        if engine.state is EngineState.ACTIVE and engine.slots
+        for x in engine.executors.values()
+        if x.ready
+    ]
+
+
+def _serve(
+    state: ClusterState,
+    memo: Memo,
+    queue: TaskQueue,
+    able: list[Executor],
+    now: float,
+    step: Step,
+) -> Iterator[r.Record]:
+    engines = state.engines
+    idle = [x for x in able if not x.leases]
+    while idle and queue:
+        task = queue.pop(now)
+        if task is None:
+            return
+        executor = min(idle, key=lambda x: (engines[x.engine].load, engines[x.engine].used, x.used))
+        if task.retries and len(idle) > 1:
+            executor = _other_engine(idle, executor, task)
+        idle.remove(executor)
+        executor.touched_at = now
+        yield from _lease(state, memo, executor, task, 0.0, now, step)
+    if queue:
+        yield from _send_ahead(state, memo, queue, able, now, step)
+
+
+def _other_engine(idle: list[Executor], first: Executor, task: Task) -> Executor:
+    """Prefer an engine on which this task has not just failed."""
+    last = task.executor.partition("/")[0]
+    if first.engine != last:
+        return first
+    return next((x for x in idle if x.engine != last), first)
+
+
+def _send_ahead(
+    state: ClusterState,
+    memo: Memo,
+    queue: TaskQueue,
+    able: list[Executor],
+    now: float,
+    step: Step,
+) -> Iterator[r.Record]:
+    share = -(-len(queue) // len(able))  # no executor takes what another could start
+    for executor in sorted(able, key=lambda x: x.cost_s):
+        if executor.stalled:
+            continue
+        given = 0
+        while given < share and len(executor.leases) < MAX_HELD:
+            task = queue.peek(now)
+            if task is None:
+                return
+            pace = memo.pace_s.get(task.template.fn)
+            if not _has_room(executor, pace) or task.template.options.at_most_once:
+                break
+            queue.pop(now)
+            given += 1
+            yield from _lease(state, memo, executor, task, pace or AHEAD_S, now, step)
+        if given and not executor.watched:
+            executor.watched = True
+            watch(memo, executor.id, max(executor.touched_at, now) + MOMENT_S)
+
+
+def _has_room(executor: Executor, pace: float | None) -> bool:
+    if pace is None or pace > AHEAD_S:
+        # At most one ahead, and none of a function that is known to take long.
+        return len(executor.leases) < 2 and (pace is None or pace < NOT_AHEAD_S)
+    return executor.cost_s + pace <= AHEAD_S
+
+
+def _lease(
+    state: ClusterState,
+    memo: Memo,
+    executor: Executor,
+    task: Task,
+    cost_s: float,
+    now: float,
+    step: Step,
+) -> Iterator[r.Record]:
+    state.dispatched += 1
+    token = state.epoch << EPOCH_SHIFT | state.dispatched
+    yield r.Leased(task.id, token, executor.id)
+    memo.used += 1
+    executor.used = memo.used
+    executor.cost_s += cost_s
+    state.engines[executor.engine].used = memo.used
+    template = task.template
+    options = template.options
+    if options.at_most_once:
+        # On record before user code runs: for such a task to be sent is to have begun.
+        yield r.Started(task.id, token, now)
+        started(memo, task, now)
+    run = Run(
+        task.id,
+        token,
+        task.attempts + (task.state is State.PENDING),
+        template.fn,
+        task.payload,
+        task.blobs,
+        options.retry_on,
+        task.name,
+        options.timeout,
+    )
+    runs = step.runs.get(executor.id)
+    if runs is None:
+        step.runs[executor.id] = [run]
+    else:
+        runs.append(run)

@@ -1,0 +1,324 @@
+"""Decides over the lives of engines and executors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nbcluster.core import records as r
+from nbcluster.core.events import (
+    DrainAsked,
+    EngineBeat,
+    EngineCame,
+    EngineDied,
+    EngineLeft,
+    ExecutorCame,
+    ExecutorEnded,
+    LeaveOrder,
+    RestartAsked,
+    RestartOrder,
+    RevokeAnswered,
+    RevokeOrder,
+    SetupAnswered,
+    SetupAsked,
+    SlotsAsked,
+    SlotsOrder,
+    Step,
+)
+from nbcluster.core.finishing import decide_executor_end, settle, tell_moved
+from nbcluster.core.memo import Memo, Timer
+from nbcluster.core.model import (
+    TERMINAL,
+    Cause,
+    Engine,
+    EngineState,
+    Executor,
+    State,
+    Task,
+)
+from nbcluster.core.state import ClusterState
+from nbcluster.core.submitting import no_attempt_failure
+from nbcluster.errors import InitializerError, UnknownIdError
+
+#: Initializer failures in a row on one engine after which it is taken to be broken.
+SETUP_TRIES = 3
+
+
+def decide_engine_came(
+    state: ClusterState, memo: Memo, event: EngineCame, now: float, step: Step
+) -> Iterator[r.Record]:
+    """An engine registers, or comes back after the master was away."""
+    known = state.engines.get(event.engine)
+    same_process = known is not None and known.pid == event.pid
+    if known is not None and not same_process:
+        yield from decide_engine_end(
+            state, memo, EngineDied(event.engine, "replaced by another process", {}), now, step
+        )
+    yield r.EngineUp(event.engine, event.pid, event.host, event.groups, event.slots, event.python)
+    engine = state.engines[event.engine]
+    if not memo.timers or all(kind is not Timer.ENGINES for _, _, kind, _, _ in memo.timers):
+        memo.at(now + memo.limits.suspect_s, Timer.ENGINES)
+    yield from _decide_seen_running(state, memo, engine, event.running, now, step)
+
+
+def _decide_seen_running(
+    state: ClusterState,
+    memo: Memo,
+    engine: Engine,
+    running: tuple[tuple[str, int], ...],
+    now: float,
+    step: Step,
+) -> Iterator[r.Record]:
+    """Adopt what the engine's executors run, and write off executors that are no more."""
+    alive = dict(running)
+    for name in [x for x in engine.executors if x not in alive]:
+        gone = ExecutorEnded(name, 0, "gone while the master was away", 0, b"", b"", False)
+        if engine.executors[name].leases:
+            yield from decide_executor_end(state, memo, gone, now, step)
+    for name, token in running:
+        executor = state.executor(name)
+        task = executor.leases.get(token)
+        if task is not None and task.state is State.PENDING and task.token == token:
+            yield r.Started(task.id, token, now)
+            started(memo, task, now)
+            tell_moved(memo, task, step)
+
+
+def started(memo: Memo, task: Task, at: float) -> None:
+    """Watch the time of an attempt that has begun."""
+    timeout = task.template.options.timeout
+    if timeout is not None:
+        memo.at(at + timeout, Timer.TIMEOUT, task.id, task.token)
+
+
+def decide_beat(
+    state: ClusterState, memo: Memo, event: EngineBeat, now: float, step: Step
+) -> Iterator[r.Record]:
+    """An engine lives; it tells which attempts have begun and how far they are."""
+    engine = state.engines.get(event.engine)
+    if engine is None:
+        return
+    engine.seen_at = now
+    engine.rss_bytes = event.rss_bytes
+    if engine.state is EngineState.SUSPECT:
+        yield r.EngineChanged(engine.id, EngineState.ACTIVE, engine.slots)
+    for name, token, at in event.running:
+        executor = state.executors.get(name)
+        task = executor.leases.get(token) if executor else None
+        if task is not None and task.token == token and task.state is State.PENDING:
+            begun_at = min(max(at, task.submitted_at), now)
+            yield r.Started(task.id, token, begun_at)
+            started(memo, task, begun_at)
+            tell_moved(memo, task, step)
+    tokens = dict(event.progress)
+    if tokens:
+        for executor in engine.executors.values():
+            for token in tokens.keys() & executor.leases.keys():
+                task = executor.leases[token]
+                if task.state is State.RUNNING and task.token == token:
+                    yield r.Progressed(task.id, token, tokens[token])
+                    tell_moved(memo, task, step)
+
+
+def decide_engine_end(
+    state: ClusterState, memo: Memo, event: EngineDied | EngineLeft, now: float, step: Step
+) -> Iterator[r.Record]:
+    """An engine is gone, with all its executors."""
+    engine = state.engines.get(event.engine)
+    if engine is None:
+        return
+    left = isinstance(event, EngineLeft)
+    begun = {} if isinstance(event, EngineLeft) else event.begun
+    for name in list(engine.executors):
+        end = ExecutorEnded(name, begun.get(name, 0), "engine lost", 0, b"", b"", left)
+        if not left and name not in begun:
+            end.token = _presumed_begun(engine.executors[name])
+        yield from decide_executor_end(state, memo, end, now, step)
+    yield r.EngineGone(engine.id, "left" if isinstance(event, EngineLeft) else event.why)
+    yield from _decide_pins(state, memo, engine.id, now, step)
+
+
+def _presumed_begun(executor: Executor) -> int:
+    """Of an executor whose page cannot be read: what was seen running counts as begun."""
+    for token, task in executor.leases.items():
+        if task.state is State.RUNNING and task.token == token:
+            return token
+    return 0
+
+
+def _decide_pins(
+    state: ClusterState, memo: Memo, pin: str, now: float, step: Step
+) -> Iterator[r.Record]:
+    """What was bound to one engine cannot run anywhere else."""
+    queue = state.pins.pop(pin, None)
+    while queue:
+        task = queue.peek(now)
+        if task is None:
+            break
+        queue.pop(now)
+        state.pins.setdefault(pin, type(queue)())  # apply looks for the task's queue
+        error = UnknownIdError("engine", pin, "It is gone.")
+        state.pins[pin].push(task)
+        yield no_attempt_failure(task, Cause.LOST, error)
+        yield from settle(state, memo, task, now, step)
+    state.pins.pop(pin, None)
+
+
+def decide_executor_came(
+    state: ClusterState, memo: Memo, event: ExecutorCame, now: float, step: Step
+) -> Iterator[r.Record]:
+    """An executor is ready. Leases it does not hold were lost on the way to it."""
+    executor = state.executor(event.executor)
+    executor.pid = event.pid
+    executor.touched_at = now
+    held = set(event.holds)
+    for token, task in reversed(list(executor.leases.items())):
+        if token in held:
+            continue
+        if task.token == token and task.state not in TERMINAL:
+            yield r.Released(task.id, token, "revoked")
+        else:
+            executor.leases.pop(token, None)
+    if state.setups and executor.setup < state.setups[-1].version:
+        executor.ready = False
+        step.setup_executors.add(executor.id)
+    else:
+        executor.ready = True
+
+
+def decide_revoked(
+    state: ClusterState, memo: Memo, event: RevokeAnswered, now: float, step: Step
+) -> Iterator[r.Record]:
+    """What has not begun there goes to the front of its queue and to another executor.
+
+    An executor begins in the order of tokens: up to ``begun`` results come, after it, up to the
+    watermark, nothing will ever begin.
+    """
+    executor = state.executors.get(event.executor)
+    if executor is None:
+        return
+    for token, task in reversed(list(executor.leases.items())):
+        if event.begun < token <= event.watermark:
+            if task.token == token and task.state not in TERMINAL:
+                yield r.Released(task.id, token, "revoked")
+            else:
+                _forget_lease(state, executor, token)
+    executor.cost_s = 0.0
+
+
+def _forget_lease(state: ClusterState, executor: Executor, token: int) -> None:
+    task = executor.leases.pop(token, None)
+    engine = state.engines.get(executor.engine)
+    if task is not None and engine is not None:
+        engine.load -= task.template.options.load
+
+
+# --------------------------------------------------------------------------- setups
+
+
+def decide_setup_asked(
+    state: ClusterState, memo: Memo, event: SetupAsked, now: float, step: Step
+) -> Iterator[r.Record]:
+    """A new call for all executors. Until it has run there they get nothing else."""
+    if event.definition.hash not in state.definitions:
+        yield r.Defined(event.definition)
+    event.version = state.setups[-1].version + 1 if state.setups else 1
+    yield r.SetupAdded(event.version, event.definition.hash, event.payload, event.blobs)
+    step.setup_executors.update(x.id for x in state.executors.values())
+
+
+def decide_setup_answered(
+    state: ClusterState, memo: Memo, event: SetupAnswered, now: float, step: Step
+) -> Iterator[r.Record]:
+    """An executor has run its setups, or could not: then nothing can run, and all must know."""
+    executor = state.executor(event.executor)
+    if not event.error:
+        memo.setup_errors.pop(executor.engine, None)
+        memo.broken = ""
+        executor.setup = event.version
+        executor.ready = not state.setups or event.version >= state.setups[-1].version
+        return
+    executor.ready = False
+    failures = memo.setup_errors.get(executor.engine, 0) + 1
+    memo.setup_errors[executor.engine] = failures
+    if failures < SETUP_TRIES and any(x.ready for x in state.executors.values()):
+        return
+    if any(x.ready for x in state.executors.values()):
+        return
+    memo.broken = event.error
+    for task in [t for t in state.tasks.values() if t.state not in TERMINAL and not t.after]:
+        if task.state in TERMINAL:
+            continue
+        yield no_attempt_failure(task, Cause.PERMANENT, InitializerError(event.error))
+        yield from settle(state, memo, task, now, step)
+
+
+# --------------------------------------------------------------------------- orders
+
+
+def decide_drain(
+    state: ClusterState, memo: Memo, event: DrainAsked, now: float, step: Step
+) -> Iterator[r.Record]:
+    """Let an engine end what runs, and give back what has not begun."""
+    engine = state.engines.get(event.engine)
+    if engine is None or engine.state is EngineState.DRAINING:
+        return
+    yield r.EngineChanged(engine.id, EngineState.DRAINING, engine.slots)
+    engine.drain_until = now + memo.limits.drain_s
+    memo.at(engine.drain_until, Timer.DRAIN, engine.id)
+    for executor in engine.executors.values():
+        revoke(executor, step)
+    leave_if_drained(engine, step)
+
+
+def revoke(executor: Executor, step: Step) -> None:
+    """Ask for all that this executor holds and has not begun."""
+    if executor.leases:
+        step.orders.append(RevokeOrder(executor.engine, executor.id, max(executor.leases)))
+        executor.stalled = True
+
+
+def leave_if_drained(engine: Engine, step: Step) -> None:
+    """Let a draining engine go once nothing runs on it."""
+    if engine.state is EngineState.DRAINING and not any(
+        x.leases for x in engine.executors.values()
+    ):
+        step.orders.append(LeaveOrder(engine.id, "drained"))
+
+
+def decide_drain_over(
+    state: ClusterState, memo: Memo, engine: Engine, now: float, step: Step
+) -> Iterator[r.Record]:
+    """The time to drain is over: what still runs is given back, uncounted."""
+    for executor in engine.executors.values():
+        for token, task in reversed(list(executor.leases.items())):
+            if task.token == token and task.state not in TERMINAL:
+                yield r.Released(task.id, token, "drained")
+                tell_moved(memo, task, step)
+    step.orders.append(LeaveOrder(engine.id, "drain time is over"))
+
+
+def decide_slots(
+    state: ClusterState, memo: Memo, event: SlotsAsked, now: float, step: Step
+) -> Iterator[r.Record]:
+    """Give an engine more or fewer executors."""
+    engine = state.engines.get(event.engine)
+    if engine is None:
+        return
+    fewer = event.slots < engine.slots
+    yield r.EngineChanged(engine.id, engine.state, event.slots)
+    if fewer:
+        for executor in engine.executors.values():
+            revoke(executor, step)
+    step.orders.append(SlotsOrder(engine.id, event.slots))
+
+
+def decide_restart(
+    state: ClusterState, memo: Memo, event: RestartAsked, now: float, step: Step
+) -> Iterator[r.Record]:
+    """Replace all executors; what they hold is given back when their ends are told."""
+    for engine in state.engines.values():
+        step.orders.append(RestartOrder(engine.id))
+        for executor in engine.executors.values():
+            executor.ready = False
+    return
+    yield  # decides nothing on record, and is a generator like its siblings

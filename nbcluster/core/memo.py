@@ -1,0 +1,77 @@
+"""What the master remembers and need not keep: timers, pace of functions, who watches what."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final
+
+from nbcluster.core.model import Task
+
+#: Weight of the newest duration in the running mean.
+_NEWEST: Final = 0.3
+_PACE_LIMIT: Final = 10_000
+
+
+class Timer(IntEnum):
+    """What is looked at when a time has come."""
+
+    WAKE = 1  #: a retrying task goes on
+    TIMEOUT = 2  #: an attempt has run for too long
+    EXPIRE = 3  #: a task has waited for too long
+    STALL = 4  #: an executor may be stuck on a long task with others behind it
+    ENGINES = 5  #: an engine may be silent
+    DRAIN = 6  #: an engine has drained for long enough
+    RETENTION = 7  #: ended tasks may leave
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds and times that the cluster was started with."""
+
+    max_pending: int = 0  #: open tasks at the most; 0: no limit
+    retention_s: float = 86_400.0
+    retention_tasks: int = 100_000
+    suspect_s: float = 9.0  #: silence after which an engine gets no new work
+    lost_s: float = 15.0  #: silence after which it is given up
+    drain_s: float = 25.0  #: time for running attempts to end
+
+
+@dataclass(slots=True)
+class Memo:
+    """Things that are learned again after a restart."""
+
+    limits: Limits = field(default_factory=Limits)
+    timers: list[tuple[float, int, Timer, str, int]] = field(default_factory=list)
+    pace_s: dict[str, float] = field(default_factory=dict)  #: by function: usual seconds
+    watchers: dict[str, set[str]] = field(default_factory=dict)  #: task -> other clients
+    timed_out: dict[int, str] = field(default_factory=dict)  #: token of a kill for time -> task
+    setup_errors: dict[str, int] = field(default_factory=dict)  #: engine -> failures in a row
+    broken: str = ""  #: why no executor can run anything: the initializer's error
+    used: int = 0
+    timer_count: int = 0
+
+    def at(self, due: float, kind: Timer, name: str = "", token: int = 0) -> None:
+        """Have a look at ``name`` when ``due``."""
+        self.timer_count += 1
+        heapq.heappush(self.timers, (due, self.timer_count, kind, name, token))
+
+    def due(self) -> float | None:
+        """Return when the next look is due, None for never."""
+        return self.timers[0][0] if self.timers else None
+
+    def learn(self, fn: str, duration_s: float) -> None:
+        """Take in how long an attempt of ``fn`` took."""
+        known = self.pace_s.get(fn)
+        if known is None:
+            if len(self.pace_s) >= _PACE_LIMIT:
+                self.pace_s.clear()
+            self.pace_s[fn] = duration_s
+        else:
+            self.pace_s[fn] = known + _NEWEST * (duration_s - known)
+
+    def audience(self, task: Task) -> set[str]:
+        """Return the clients that want news of ``task``."""
+        others = self.watchers.get(task.id)
+        return {task.client} if others is None else others | {task.client}

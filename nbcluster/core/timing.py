@@ -1,0 +1,153 @@
+"""Decides what a passed time means: wake, stop, expire, suspect, give up, forget."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from itertools import islice
+
+from nbcluster.core import records as r
+from nbcluster.core.engines import decide_drain_over, decide_engine_end, revoke
+from nbcluster.core.events import EngineDied, KillOrder, Step
+from nbcluster.core.finishing import settle, tell_moved
+from nbcluster.core.memo import Memo, Timer
+from nbcluster.core.model import TERMINAL, Cause, EngineState, State
+from nbcluster.core.state import ClusterState
+from nbcluster.core.submitting import no_attempt_failure
+from nbcluster.errors import TaskExpiredError
+
+#: An executor that is busy for longer than this does not keep others' tasks waiting.
+MOMENT_S = 0.02
+#: Forgetting is done in portions of at least this many, so that it costs little for each task.
+FORGET_AT_ONCE = 500
+_FORGET_PER_TURN = 5_000
+
+
+def decide_timers(state: ClusterState, memo: Memo, now: float, step: Step) -> Iterator[r.Record]:
+    """Look at everything whose time has come."""
+    timers = memo.timers
+    while timers and timers[0][0] <= now:
+        _, _, kind, name, token = heapq.heappop(timers)
+        match kind:
+            case Timer.WAKE:
+                yield from _wake(state, memo, name, now, step)
+            case Timer.TIMEOUT:
+                _time_out(state, memo, name, token, step)
+            case Timer.EXPIRE:
+                yield from _expire(state, memo, name, now, step)
+            case Timer.STALL:
+                _look_for_stall(state, memo, name, now, step)
+            case Timer.ENGINES:
+                yield from _look_at_engines(state, memo, now, step)
+            case Timer.DRAIN:
+                engine = state.engines.get(name)
+                if engine is not None and engine.state is EngineState.DRAINING:
+                    yield from decide_drain_over(state, memo, engine, now, step)
+            case Timer.RETENTION:
+                pass  # looked at in every turn; the timer only makes one happen
+    yield from _forget(state, memo, now, step)
+
+
+def _wake(state: ClusterState, memo: Memo, name: str, now: float, step: Step) -> Iterator[r.Record]:
+    task = state.tasks.get(name)
+    if task is not None and task.state is State.RETRYING and task.due <= now:
+        yield r.Woken(name)
+        tell_moved(memo, task, step)
+
+
+def _time_out(state: ClusterState, memo: Memo, name: str, token: int, step: Step) -> None:
+    task = state.tasks.get(name)
+    if task is None or task.token != token or task.state is not State.RUNNING:
+        return
+    executor = state.executors.get(task.executor)
+    if executor is not None:
+        # The attempt ends when its executor says so: until then the slot is not free.
+        memo.timed_out[token] = name
+        step.orders.append(KillOrder(executor.engine, executor.id, token, "timeout"))
+
+
+def _expire(
+    state: ClusterState, memo: Memo, name: str, now: float, step: Step
+) -> Iterator[r.Record]:
+    task = state.tasks.get(name)
+    if task is None or task.state is not State.PENDING or task.attempts or task.crashes:
+        return
+    if task.token:  # with an executor: it begins in a moment, or it comes back
+        memo.at(now + 10 * MOMENT_S, Timer.EXPIRE, name)
+        return
+    message = f"was not started within {task.template.options.expires:g} s (expires=)."
+    yield no_attempt_failure(task, Cause.EXPIRED, TaskExpiredError(name, message))
+    yield from settle(state, memo, task, now, step)
+
+
+def _look_for_stall(state: ClusterState, memo: Memo, name: str, now: float, step: Step) -> None:
+    executor = state.executors.get(name)
+    if executor is None:
+        return
+    executor.watched = False
+    if len(executor.leases) < 2 or executor.stalled:
+        return
+    if now - executor.touched_at < MOMENT_S:
+        # Never at a time that has come already, or rounding could keep this turn from ending.
+        watch(memo, executor.id, max(executor.touched_at + MOMENT_S, now + MOMENT_S / 10))
+        executor.watched = True
+    else:
+        revoke(executor, step)
+
+
+def watch(memo: Memo, executor: str, due: float) -> None:
+    """Look at ``due`` whether this executor keeps tasks waiting behind a long one."""
+    memo.at(due, Timer.STALL, executor)
+
+
+def _look_at_engines(state: ClusterState, memo: Memo, now: float, step: Step) -> Iterator[r.Record]:
+    """Suspect engines that are silent, give up those that are so for too long."""
+    limits = memo.limits
+    for engine in list(state.engines.values()):
+        silent_s = now - engine.seen_at
+        if silent_s >= limits.lost_s:
+            why = f"silent for {silent_s:.0f} s"
+            yield from decide_engine_end(state, memo, EngineDied(engine.id, why, {}), now, step)
+        elif silent_s >= limits.suspect_s and engine.state is EngineState.ACTIVE:
+            yield r.EngineChanged(engine.id, EngineState.SUSPECT, engine.slots)
+    if state.engines:
+        oldest = min(engine.seen_at for engine in state.engines.values())
+        suspects = any(e.state is EngineState.SUSPECT for e in state.engines.values())
+        due = oldest + (limits.lost_s if suspects else limits.suspect_s)
+        memo.at(max(due, now + 0.5), Timer.ENGINES)
+
+
+def _forget(state: ClusterState, memo: Memo, now: float, step: Step) -> Iterator[r.Record]:
+    """Let ended tasks leave: those too old, and of too many the oldest."""
+    limits, order = memo.limits, state.ended
+    if not order:
+        return
+    surplus = len(order) - limits.retention_tasks
+    first = state.tasks.get(order[0])
+    too_old = first is not None and now - first.finished_at >= limits.retention_s
+    if surplus < FORGET_AT_ONCE and not too_old:
+        return
+    gone: list[str] = []
+    for name in islice(order, _FORGET_PER_TURN):
+        task = state.tasks[name]
+        old = now - task.finished_at >= limits.retention_s
+        if not old and len(gone) >= surplus:
+            break
+        if task.state in TERMINAL:
+            gone.append(name)
+            step.garbage.extend(task.result_blobs)
+            step.garbage.extend(task.blobs)
+    if gone:
+        yield r.Forgotten(tuple(gone))
+        for _ in gone:
+            order.popleft()
+        for name in gone:
+            memo.watchers.pop(name, None)
+
+
+def plan_retention(state: ClusterState, memo: Memo, now: float) -> float | None:
+    """Return when the oldest ended task becomes too old."""
+    if not state.ended:
+        return None
+    first = state.tasks.get(state.ended[0])
+    return None if first is None else first.finished_at + memo.limits.retention_s

@@ -1,0 +1,282 @@
+"""The tables that people look at, as plain rows, and why a task waits, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, Final
+
+from nbcluster.core.memo import Memo
+from nbcluster.core.model import TERMINAL, Engine, EngineState, State, Task
+from nbcluster.core.state import ClusterState
+from nbcluster.ids import engine_of
+
+TASK_COLUMNS: Final = (
+    "id",
+    "name",
+    "state",
+    "reason",
+    "attempts",
+    "retries",
+    "crashes",
+    "group",
+    "engine",
+    "priority",
+    "progress",
+    "submitted_at",
+    "started_at",
+    "finished_at",
+    "duration_s",
+    "error",
+    "cause",
+    "job",
+)
+ATTEMPT_COLUMNS: Final = (
+    "task",
+    "attempt",
+    "engine",
+    "executor",
+    "started_at",
+    "ended_at",
+    "outcome",
+    "error",
+    "traceback",
+)
+ENGINE_COLUMNS: Final = (
+    "id",
+    "state",
+    "group",
+    "slots",
+    "running",
+    "load",
+    "done",
+    "pid",
+    "host",
+    "executor_pid",
+    "executor_pids",
+    "rss_mb",
+    "last_seen_s",
+)
+DEAD_LETTER_COLUMNS: Final = (
+    "id",
+    "name",
+    "group",
+    "cause",
+    "error",
+    "attempts",
+    "retries",
+    "crashes",
+    "submitted_at",
+    "finished_at",
+    "payload_bytes",
+)
+
+
+def name_of(state: ClusterState, task: Task) -> str:
+    """Return the task's own name, or else its function's."""
+    if task.name:
+        return task.name
+    definition = state.definitions.get(task.template.fn)
+    return definition.name if definition else ""
+
+
+def error_of(task: Task) -> str:
+    """Return the last error in one line, empty if there was none."""
+    if task.error is not None:
+        return f"{task.error.type}: {task.error.message}" if task.error.message else task.error.type
+    return f"{task.code}: {task.args[-1]}" if task.code and task.args else task.code
+
+
+def _cause_of(task: Task) -> str:
+    return task.cause if task.state is State.FAILED else ""
+
+
+def duration_of(task: Task, now: float) -> float | None:
+    """Return the seconds the last attempt has taken so far, or took."""
+    if not task.started_at:
+        return None
+    if task.state is State.RUNNING:
+        return max(0.0, now - task.started_at)
+    return max(0.0, task.finished_at - task.started_at) if task.finished_at else None
+
+
+def _progress_of(task: Task) -> float | None:
+    if task.state is State.SUCCEEDED:
+        return 1.0
+    progress = task.progress
+    return progress.done / progress.total if progress and progress.total else None
+
+
+def task_row(state: ClusterState, memo: Memo, task: Task, now: float) -> tuple[Any, ...]:
+    """Return one row of the table of tasks, in the order of `TASK_COLUMNS`."""
+    options = task.template.options
+    started = task.attempts > 0
+    return (
+        task.id,
+        name_of(state, task),
+        task.state,
+        reason_of(state, memo, task),
+        task.attempts,
+        task.retries,
+        task.crashes,
+        options.group,
+        engine_of(task.executor) if started else "",
+        options.priority,
+        _progress_of(task),
+        task.submitted_at,
+        task.started_at if started else None,
+        task.finished_at or None,
+        duration_of(task, now) if started else None,
+        error_of(task),
+        _cause_of(task),
+        "",
+    )
+
+
+def select_tasks(state: ClusterState, wanted: str | None) -> Iterable[Task]:
+    """Return the tasks in a state: one of the six, ``open``, ``done``, or None for all."""
+    tasks = state.tasks.values()
+    if wanted is None:
+        return tasks
+    if wanted == "open":
+        return (t for t in tasks if t.state not in TERMINAL)
+    if wanted == "done":
+        return (t for t in tasks if t.state in TERMINAL)
+    return (t for t in tasks if t.state == wanted)
+
+
+def task_rows(
+    state: ClusterState, memo: Memo, wanted: str | None, first: int, limit: int, now: float
+) -> Iterator[tuple[Any, ...]]:
+    """Yield up to ``limit`` rows, from the ``first`` on."""
+    for task in islice(select_tasks(state, wanted), first, first + limit):
+        yield task_row(state, memo, task, now)
+
+
+def attempt_rows(state: ClusterState, names: Iterable[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield a row for every attempt of these tasks, in the order of `ATTEMPT_COLUMNS`."""
+    for name in names:
+        task = state.tasks.get(name)
+        if task is None:
+            continue
+        for a in task.history:
+            error = f"{a.error.type}: {a.error.message}" if a.error else ""
+            text = a.error.traceback if a.error else ""
+            yield (
+                *(name, a.number, a.engine, a.executor, a.started_at, a.ended_at),
+                *(a.outcome, error, text),
+            )
+        last_is_told = bool(task.history) and task.history[-1].number == task.attempts
+        if task.attempts and not last_is_told:
+            ended = task.finished_at or None
+            outcome = str(task.state)
+            yield (
+                *(name, task.attempts, engine_of(task.executor), task.executor),
+                *(task.started_at, ended, outcome, "", ""),
+            )
+
+
+def engine_rows(state: ClusterState, now: float) -> Iterator[tuple[Any, ...]]:
+    """Yield a row for every engine, in the order of `ENGINE_COLUMNS`."""
+    for engine in state.engines.values():
+        pids = [x.pid for x in engine.executors.values() if x.pid]
+        shown = engine.state
+        if (
+            shown is EngineState.ACTIVE
+            and engine.slots
+            and not any(x.ready for x in engine.executors.values())
+        ):
+            shown = EngineState.STARTING
+        yield (
+            engine.id,
+            shown,
+            ",".join(engine.groups),
+            engine.slots,
+            running_on(engine),
+            engine.load,
+            engine.done,
+            engine.pid,
+            engine.host,
+            pids[0] if pids else None,
+            pids,
+            engine.rss_bytes / 2**20,
+            max(0.0, now - engine.seen_at),
+        )
+
+
+def running_on(engine: Engine) -> int:
+    """Return how many attempts were seen running on an engine."""
+    return sum(
+        task.state is State.RUNNING and task.token == token
+        for x in engine.executors.values()
+        for token, task in x.leases.items()
+    )
+
+
+def dead_letter_rows(state: ClusterState) -> Iterator[tuple[Any, ...]]:
+    """Yield a row for every dead letter, in the order of `DEAD_LETTER_COLUMNS`."""
+    for name in state.dead_letters:
+        task = state.tasks[name]
+        yield (
+            name,
+            name_of(state, task),
+            task.template.options.group,
+            task.cause,
+            error_of(task),
+            task.attempts,
+            task.retries,
+            task.crashes,
+            task.submitted_at,
+            task.finished_at,
+            len(task.payload),
+        )
+
+
+def counters(state: ClusterState) -> dict[str, Any]:
+    """Return how many tasks are in each state, and what the engines offer."""
+    engines = state.engines.values()
+    result: dict[str, Any] = {str(s): n for s, n in state.counts.items()}
+    result["engines"] = len(state.engines)
+    result["slots"] = sum(e.slots for e in engines)
+    running = [(engine.id, running_on(engine)) for engine in engines]
+    result["running_by_engine"] = dict(sorted(running, key=lambda pair: pair[1]))
+    result["epoch"] = state.epoch
+    return result
+
+
+# --------------------------------------------------------------------------- why
+
+
+def reason_of(state: ClusterState, memo: Memo, task: Task) -> str:
+    """Return in a few words why a task is not running; empty if it is, or has ended."""
+    if task.state is State.RETRYING:
+        return f"waits for its backoff after attempt {task.attempts}"
+    if task.state is not State.PENDING:
+        return ""
+    if task.after:
+        more = f" and {len(task.after) - 1} more" if len(task.after) > 1 else ""
+        return f"waits for task {task.after[0]}{more}"
+    if task.token:
+        return f"next on engine {engine_of(task.executor)}"
+    if memo.broken:
+        return f"the initializer failed: {memo.broken}"
+    return _group_reason(state, task)
+
+
+def _group_reason(state: ClusterState, task: Task) -> str:
+    options = task.template.options
+    group = options.group
+    engines = [e for e in state.engines.values() if group in e.groups]
+    if not engines:
+        return f"no engines in group {group!r}"
+    active = [e for e in engines if e.state is EngineState.ACTIVE]
+    if not active:
+        states = ", ".join(sorted({str(e.state) for e in engines}))
+        return f"all {len(engines)} engines of group {group!r} are {states}"
+    slots = sum(e.slots for e in active)
+    if not slots:
+        return f"paused: the engines of group {group!r} have 0 slots"
+    if not any(x.ready for e in active for x in e.executors.values()):
+        return f"the executors of group {group!r} are starting"
+    ahead = len(state.queue_of(task))
+    return f"all {slots} slots of group {group!r} are busy, {ahead} waiting"
