@@ -1,0 +1,174 @@
+"""Cleans the oldest turns of the log: what they did is kept as snapshots of the tasks they touch.
+
+A snapshot is of the state at the head of the log, not at the end of what is cleaned: nobody
+knows the older state any more. So it holds what later turns did too, and a task whose snapshot
+is newer than all of its cleaned records needs no new one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from nbcluster.core.model import Task
+from nbcluster.core.records import Dropped, Forgotten, Record, Redriven
+from nbcluster.journal import reading, rows
+from nbcluster.journal.files import FileChanges, PayloadFiles
+from nbcluster.journal.replay import touched
+from nbcluster.journal.rows import FILE_BYTES, Entry, Ref, Snapshot
+
+SnapshotOf = Callable[[str], Task | None]
+
+
+class Redrives:
+    """Which tasks were made out of which, by the records of the log."""
+
+    def __init__(self) -> None:
+        self._successors: dict[str, list[str]] = {}
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Note those among the records of a turn."""
+        for record in records:
+            if isinstance(record, Redriven):
+                successors = self._successors.setdefault(record.task, [])
+                if record.successor not in successors:  # a journal may be read twice
+                    successors.append(record.successor)
+
+    def remove(self, records: Iterable[Redriven]) -> None:
+        """Forget those of cleaned turns."""
+        for record in records:
+            successors = self._successors[record.task]
+            successors.remove(record.successor)
+            if not successors:
+                del self._successors[record.task]
+
+    def of(self, task: str) -> list[str]:
+        """Return the tasks that were made out of this one."""
+        return self._successors.get(task, [])
+
+    def tasks(self) -> set[str]:
+        """Return all tasks of either kind."""
+        return {task for old, new in self._successors.items() for task in (old, *new)}
+
+
+@dataclass(slots=True)
+class Oldest:
+    """The turns that are cleaned together."""
+
+    last: int  #: position of the last of them
+    weight: int = 0
+    tasks: dict[str, int] = field(default_factory=dict)  #: touched -> last turn that did
+    dropped: list[tuple[int, Dropped]] = field(default_factory=list)
+    redriven: list[Redriven] = field(default_factory=list)
+
+    def add(self, seq: int, entry: Entry, head: int) -> None:
+        """Add the next turn."""
+        self.last = seq
+        self.weight += reading.weight(len(entry.records))
+        for record in entry.records:
+            for task in touched(record):
+                self.tasks[task] = seq
+            match record:
+                case Dropped():
+                    self.dropped.append((seq, record))
+                case Redriven():
+                    self.redriven.append(record)
+                case Forgotten():  # whatever is kept of them goes now
+                    self.tasks.update(dict.fromkeys(record.tasks, head + 1))
+                case _:
+                    pass
+
+
+def oldest_turns(
+    database: sqlite3.Connection, after: int, head: int, *, limit: int, spare: int
+) -> Oldest:
+    """Return the turns to clean: about ``limit`` records, at least a turn, at most ``spare``."""
+    found = Oldest(after)
+    for seq, entry in reading.entries(database, after):
+        cost = found.weight + reading.weight(len(entry.records))
+        if cost > spare or (found.weight and cost > limit):
+            break
+        found.add(seq, entry, head)
+    return found
+
+
+class Cleaner:
+    """Writes the snapshots of one cleaning, inside its transaction."""
+
+    def __init__(
+        self, database: sqlite3.Connection, files: PayloadFiles, head: int, *, sync: bool
+    ) -> None:
+        self._database = database
+        self._files = files
+        self._head = head
+        self._sync = sync
+        self.changes = FileChanges()
+
+    def clean(self, turns: Oldest, redriven: Redrives, snapshot_of: SnapshotOf) -> None:
+        """Replace the turns by snapshots of the tasks they touch."""
+        # A record that made one task out of another is skipped at a replay for both or for none.
+        # The new task's snapshot, if there is any, is newer than that record.
+        chain = list(turns.tasks)
+        for task in chain:
+            new = [t for t in redriven.of(task) if t not in turns.tasks]
+            turns.tasks.update(dict.fromkeys(new, 0))
+            chain += new
+        for task, last in turns.tasks.items():
+            self._clean_task(task, last, snapshot_of)
+        execute = self._database.execute
+        for seq, record in turns.dropped:
+            for key in record.definitions:
+                execute("DELETE FROM definition WHERE hash = ? AND seq < ?", (key, seq))
+            for number in record.templates:
+                execute("DELETE FROM template WHERE number = ?", (number,))
+        execute("DELETE FROM turn WHERE seq <= ?", (turns.last,))
+
+    def write_header(self, cleaned: int, header: bytes) -> None:
+        """Write the state that is no task's, and how far the log is cleaned."""
+        crc = rows.checksum(cleaned, header, self._head)
+        self._database.execute(
+            "INSERT OR REPLACE INTO header VALUES (1, ?, ?, ?, ?)",
+            (self._head, cleaned, crc, header),
+        )
+
+    def _clean_task(self, name: str, last: int, snapshot_of: SnapshotOf) -> None:
+        execute = self._database.execute
+        row = execute("SELECT seq FROM snapshot WHERE task = ?", (name,)).fetchone()
+        if row is not None and row[0] >= last:
+            return
+        task = snapshot_of(name)
+        if task is not None:
+            new = rows.snapshot_row(name, self._head, self._snapshot(task))
+            execute("INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?, ?)", new)
+            return
+        if row is not None:
+            execute("DELETE FROM snapshot WHERE task = ?", (name,))
+        for place, ref in self._files.refs.get(name, {}).items():
+            self.changes.unneeded.append((name, place, ref))
+
+    def _snapshot(self, task: Task) -> Snapshot:
+        payload = self._in_file(task.id, "payload", task.payload)
+        result = self._in_file(task.id, "result", task.result)
+        if payload is not None:
+            task = replace(task, payload=b"")
+        if result is not None:
+            task = replace(task, result=b"")
+        return Snapshot(task, payload, result)
+
+    def _in_file(self, task: str, place: str, payload: bytes) -> Ref | None:
+        """Return the file in which a payload lies, if it is large."""
+        refs = self._files.refs
+        ref = refs[task].get(place) if task in refs else None
+        is_large = len(payload) > FILE_BYTES
+        if is_large and ref is not None and ref.size == len(payload):
+            return ref
+        if ref is not None:  # the task has let go of it, as of its arguments when it succeeded
+            self.changes.unneeded.append((task, place, ref))
+        if not is_large:
+            return None
+        ref = self._files.write(payload, sync=self._sync)
+        self.changes.written.append((task, place, ref))
+        return ref

@@ -1,0 +1,121 @@
+"""Reads the tables of a journal, each row checked."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from nbcluster.core.model import Task, Template
+from nbcluster.journal import rows, store
+from nbcluster.journal.replay import Sink
+from nbcluster.journal.rows import DamagedRowError, Entry, Ref
+
+#: Returns what lies in the file of a task's ``payload`` or ``result``.
+ReadPayload = Callable[[str, str, Ref], bytes]
+
+
+class Position(NamedTuple):
+    """Where a journal stands."""
+
+    epoch: int
+    header: int  #: position of the header
+    cleaned: int  #: turns up to here are gone
+    head: int  #: position of the last turn
+    weight: int  #: records in the log
+
+
+def weight(records: int) -> int:
+    """Return what a turn counts: its records, and an empty one like one."""
+    return records or 1
+
+
+def position(database: sqlite3.Connection) -> Position:
+    """Return where the journal stands; no turn may be missing."""
+    one = database.execute
+    epoch = stored_epoch(database)
+    header, cleaned, _ = header_of(database)
+    count, first, last, records = one(
+        "SELECT count(*), min(seq), max(seq), sum(max(records, 1)) FROM turn"
+    ).fetchone()
+    head = last if count else cleaned
+    if count and (first != cleaned + 1 or last != cleaned + count):
+        raise DamagedRowError(f"turns after position {cleaned} are missing")
+    if header > head:
+        raise DamagedRowError(f"turns up to position {header} are missing")
+    return Position(epoch, header, cleaned, head, records or 0)
+
+
+def stored_epoch(database: sqlite3.Connection) -> int:
+    """Return the newest epoch that was begun."""
+    row = database.execute("SELECT epoch, crc FROM meta").fetchone()
+    if row is None or not isinstance(row[0], int) or store.meta_checksum(row[0]) != row[1]:
+        raise DamagedRowError("its epoch is missing or does not match its checksum")
+    return int(row[0])
+
+
+def header_of(database: sqlite3.Connection) -> tuple[int, int, bytes]:
+    """Return position, end of what was cleaned, and content of the header; 0 if there is none."""
+    row = database.execute("SELECT seq, cleaned, crc, blob FROM header").fetchone()
+    if row is None:
+        return 0, 0, b""
+    seq, cleaned, crc, blob = row
+    if not isinstance(cleaned, int):
+        raise DamagedRowError("header has values of the wrong type")
+    return seq, cleaned, rows.check("header", cleaned, crc, blob, seq)
+
+
+def entries(
+    database: sqlite3.Connection, after: int, limit: int = -1
+) -> Iterator[tuple[int, Entry]]:
+    """Yield the turns after a position, without a gap."""
+    expected = after + 1
+    for seq, records, crc, blob in database.execute(
+        "SELECT seq, records, crc, blob FROM turn WHERE seq > ? ORDER BY seq LIMIT ?",
+        (after, limit),
+    ):
+        entry = rows.read_entry(seq, crc, blob)
+        if seq != expected or len(entry.records) != records:
+            raise DamagedRowError(f"turn {expected} is missing or incomplete")
+        expected += 1
+        yield seq, entry
+
+
+def restore_tables(database: sqlite3.Connection, sink: Sink) -> dict[str, int]:
+    """Give definitions and templates to ``sink``; return when each definition last arrived."""
+    positions = {}
+    for key, seq, crc, blob in database.execute("SELECT hash, seq, crc, blob FROM definition"):
+        sink.restore_definition(rows.read_definition(key, seq, crc, blob))
+        positions[key] = seq
+    for number, crc, blob in database.execute(
+        "SELECT number, crc, blob FROM template ORDER BY number"
+    ):
+        sink.restore_template(number, rows.read_template(number, crc, blob))
+    return positions
+
+
+def restore_tasks(
+    database: sqlite3.Connection, sink: Sink, read: ReadPayload, head: int
+) -> dict[str, int]:
+    """Give the tasks that have a snapshot to ``sink``; return the position of each snapshot."""
+    positions: dict[str, int] = {}
+    tasks: list[Task] = []
+    shared: dict[Template, Template] = {}  # one object for all tasks of a template
+    for name, seq, crc, blob in database.execute("SELECT task, seq, crc, blob FROM snapshot"):
+        snapshot = rows.read_snapshot(name, seq, crc, blob)
+        if seq > head:
+            raise DamagedRowError(f"turns up to position {seq} are missing")
+        positions[name] = seq
+        if snapshot is None:
+            continue
+        task = snapshot.task
+        task.template = shared.setdefault(task.template, task.template)
+        if snapshot.payload is not None:
+            task.payload = read(name, "payload", snapshot.payload)
+        if snapshot.result is not None:
+            task.result = read(name, "result", snapshot.result)
+        tasks.append(task)
+    tasks.sort(key=lambda task: task.seq)
+    for task in tasks:
+        sink.restore_task(task)
+    return positions

@@ -1,0 +1,112 @@
+"""Looks at, and shrinks, a journal that no master uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from nbcluster.core.model import TERMINAL, Definition, Task, Template
+from nbcluster.core.records import (
+    Cancelled,
+    Failed,
+    Forgotten,
+    Record,
+    Redriven,
+    Submitted,
+    Succeeded,
+)
+from nbcluster.journal import store
+from nbcluster.journal.cleaning import SnapshotOf
+from nbcluster.journal.journal import Journal
+from nbcluster.journal.replay import Sink
+
+
+def info(path: str | Path) -> dict[str, int]:
+    """Return what is in a journal: tasks ``finished`` and ``open``, ``size_bytes``, and more.
+
+    ``turns`` counts all commits that were ever made, ``records`` those that are in the log,
+    ``epoch`` the masters that have begun, ``format`` is the version of the file's form.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    JournalError
+        If it is damaged, or a master uses it.
+    """
+    counter = _Counter()
+    with Journal(path, create=False) as journal:
+        journal.scan(counter)
+        finished = sum(counter.ended.values())
+        return {
+            "finished": finished,
+            "open": len(counter.ended) - finished,
+            "size_bytes": journal.size_bytes(),
+            "turns": journal.head,
+            "records": journal.log_records,
+            "epoch": journal.epoch,
+            "format": store.FORMAT,
+        }
+
+
+def vacuum(
+    path: str | Path,
+    sink: Sink,
+    forget: Callable[[], list[Record]],
+    snapshot_of: SnapshotOf,
+    header: Callable[[], bytes],
+    now: float,
+) -> None:
+    """Shrink a journal: forget tasks, clean the whole log, give the space back.
+
+    Parameters
+    ----------
+    path
+        A journal that no master uses.
+    sink
+        A fresh state; it is rebuilt from the journal.
+    forget
+        Called after that: applies to the state that old tasks are forgotten, and returns those
+        records.
+    snapshot_of, header
+        As for `Journal.checkpoint`, asked for the state after that.
+    now
+        The time of those records.
+    """
+    with Journal(path, create=False) as journal:
+        journal.replay(sink)
+        journal.commit(forget(), journal.epoch, now)
+        journal.compact(snapshot_of, header)
+
+
+class _Counter:
+    """Counts tasks: enough of a state to tell those that have ended from the others."""
+
+    def __init__(self) -> None:
+        self.ended: dict[str, bool] = {}
+
+    def restore_definition(self, definition: Definition) -> None:
+        pass
+
+    def restore_template(self, number: int, template: Template) -> None:
+        pass
+
+    def restore_header(self, header: bytes) -> None:
+        pass
+
+    def restore_task(self, task: Task) -> None:
+        self.ended[task.id] = task.state in TERMINAL
+
+    def apply(self, record: Record, now: float) -> None:
+        match record:
+            case Submitted():
+                self.ended[record.task.id] = False
+            case Redriven():
+                self.ended[record.successor] = False
+            case Succeeded() | Failed() | Cancelled():
+                self.ended[record.task] = True
+            case Forgotten():
+                for task in record.tasks:
+                    self.ended.pop(task, None)
+            case _:
+                pass

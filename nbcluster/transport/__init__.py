@@ -1,0 +1,1 @@
+"""Transport: zmq sockets, the cluster's directory, the connection file."""

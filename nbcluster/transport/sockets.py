@@ -1,0 +1,115 @@
+"""The two ends of a connection: one ROUTER for the master, a DEALER for everybody else.
+
+Both are used without blocking and beside other descriptors: a loop polls ``fd``, then takes
+messages with ``receive`` until there are none. zmq's descriptor is edge-triggered, so ``ready``
+must be asked before each poll and after each send.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+import zmq
+
+#: Messages a peer may be behind before `Router.send` refuses; a message holds many tasks.
+HIGH_WATER_MARK: Final = 10_000
+
+_EVENTS: Final = zmq.EVENTS
+_POLLIN: Final = zmq.POLLIN
+_NOBLOCK: Final = zmq.NOBLOCK
+_SNDMORE: Final = zmq.SNDMORE | zmq.NOBLOCK
+
+
+class Dealer:
+    """A peer's connection to the master.
+
+    Parameters
+    ----------
+    address
+        The master's address, as ``ipc:///…``. It need not be bound yet.
+    """
+
+    def __init__(self, address: str, context: zmq.Context[zmq.Socket[bytes]] | None = None) -> None:
+        self._socket = (context or zmq.Context.instance()).socket(zmq.DEALER)
+        # Random for each session: a ROUTER ignores a second peer of an identity it knows.
+        self._socket.identity = secrets.token_bytes(8)
+        self._socket.linger = 0
+        self._socket.sndhwm = self._socket.rcvhwm = 0  # bounded by acknowledgements, not here
+        self._socket.reconnect_ivl = 20
+        self._socket.connect(address)
+        self.address = address
+        self.fd: int = self._socket.fileno()
+        self._send = self._socket.send
+        self._recv = self._socket.recv
+        self._get = self._socket.get
+
+    def ready(self) -> bool:
+        """Return whether a message waits."""
+        return bool(self._get(_EVENTS) & _POLLIN)
+
+    def send(self, frame: bytes) -> None:
+        """Queue one message; never blocks."""
+        self._send(frame, _NOBLOCK, True, False)
+
+    def receive(self) -> bytes | None:
+        """Return the next message, or None."""
+        if self._get(_EVENTS) & _POLLIN:
+            return self._recv(_NOBLOCK)
+        return None
+
+    def flush_and_close(self, linger_ms: int = 200) -> None:
+        """Close, giving what is queued ``linger_ms`` to leave."""
+        self._socket.close(linger_ms)
+
+    def close(self) -> None:
+        """Close at once; what is queued is dropped."""
+        self._socket.close(0)
+
+
+class Router:
+    """The master's socket. Peers are named by the random identity of their session."""
+
+    def __init__(self, address: str, max_frame_bytes: int) -> None:
+        self._socket = zmq.Context.instance().socket(zmq.ROUTER)
+        self._socket.linger = 200
+        self._socket.router_mandatory = True  # an unknown peer raises; it is not dropped in silence
+        self._socket.sndhwm = HIGH_WATER_MARK
+        self._socket.rcvhwm = 0
+        self._socket.maxmsgsize = max_frame_bytes
+        self._socket.bind(address)
+        self.fd: int = self._socket.fileno()
+        self._send = self._socket.send
+        self._recv = self._socket.recv
+        self._get = self._socket.get
+
+    def ready(self) -> bool:
+        """Return whether a message waits."""
+        return bool(self._get(_EVENTS) & _POLLIN)
+
+    def receive(self, limit: int) -> list[tuple[bytes, bytes]]:
+        """Return up to ``limit`` waiting messages with the peers that sent them."""
+        got: list[tuple[bytes, bytes]] = []
+        recv, get = self._recv, self._get
+        while len(got) < limit and get(_EVENTS) & _POLLIN:
+            peer = recv(_NOBLOCK)
+            parts = [recv(_NOBLOCK)]
+            while self._socket.rcvmore:
+                parts.append(recv(_NOBLOCK))
+            # A message has one frame after the identity; what has more is not of ours, and an
+            # empty frame decodes to an error that is counted where all malformed ones are.
+            got.append((peer, parts[0] if len(parts) == 1 else b""))
+        return got
+
+    def send(self, peer: bytes, frame: bytes) -> bool:
+        """Queue one message for ``peer``; return False if it is gone or too far behind."""
+        try:
+            self._send(peer, _SNDMORE)
+            self._send(frame, _NOBLOCK, True, False)
+        except (zmq.Again, zmq.ZMQError):
+            return False
+        return True
+
+    def close(self) -> None:
+        """Unbind and close; messages on their way get 200 ms."""
+        self._socket.close()

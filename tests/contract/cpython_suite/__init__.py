@@ -1,0 +1,1 @@
+"""CPython's own tests of executors, found where the interpreter has them and run against ours."""
