@@ -1,0 +1,1 @@
+"""The client: submits work and holds futures."""

@@ -1,0 +1,410 @@
+"""One client of one cluster: the table of its futures, and its questions to the master."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future as PlainFuture
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from nbcluster.client.future import Future
+from nbcluster.client.link import Link
+from nbcluster.core.model import Definition, Ended, NewTask, Template
+from nbcluster.errors import (
+    ClosedError,
+    ClusterConnectionError,
+    ClusterTimeoutError,
+    NbclusterError,
+    from_code,
+)
+from nbcluster.ids import random_id
+from nbcluster.options import CallOptions
+from nbcluster.serial.blobs import BlobStore
+from nbcluster.serial.pack import Packer
+from nbcluster.wire import messages as m
+
+#: Tasks in the outbox at which the submitting thread sends them itself.
+FLUSH_AT: Final = 128
+#: A submission that comes this long after the last one is sent at once: somebody waits for it.
+QUIET_S: Final = 0.0003
+#: Seconds a question waits for its answer.
+ASK_S: Final = 30.0
+
+
+class Client:
+    """Submits, listens, asks. Thread safe."""
+
+    def __init__(self, connection_file: Path) -> None:
+        self.id = random_id(length=8)
+        self._link = Link(connection_file, self.id, self)
+        self._futures: dict[str, Future[Any]] = {}
+        self._aliases: dict[str, list[Future[Any]]] = {}  #: more futures of one task, by its key
+        self._requests: dict[int, PlainFuture[Any]] = {}
+        self._numbers = itertools.count(1)
+        self._request_numbers = itertools.count(1)
+        self._calls: dict[tuple[int, int], tuple[Template, Definition, Definition | None]] = {}
+        self._pinned: list[tuple[Definition, CallOptions]] = []  #: keeps the ids in `_calls` alive
+        self._retry_on: dict[tuple[type[BaseException], ...], Definition] = {}
+        self._expected = 1  #: number of the next `Updates`
+        self._packer: Packer | None = None
+        self._sent_at = 0.0
+        self._closed: NbclusterError | None = None
+        self._lock = threading.Lock()
+        self.echo: Callable[[Ended], None] | None = None
+
+    def open(self, timeout_s: float) -> None:
+        """Connect; see `Link.open`."""
+        self._link.open(timeout_s)
+        connection = self._link.connection
+        assert connection is not None
+        self._packer = Packer(BlobStore(connection.blobs, self.id))
+
+    @property
+    def connection_file(self) -> Path:
+        """Where the master is looked for."""
+        return self._link.connection_file
+
+    @property
+    def link(self) -> Link:
+        """The connection."""
+        return self._link
+
+    @property
+    def packer(self) -> Packer:
+        """The serialiser of this client."""
+        assert self._packer is not None
+        return self._packer
+
+    # ------------------------------------------------------------------ submitting
+
+    def submit(
+        self, options: CallOptions, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
+    ) -> Future[Any]:
+        """Put a call into the outbox and return its future. Never waits for the master.
+
+        Raises
+        ------
+        UnpicklableError
+            If function or arguments cannot travel; names the way to the culprit.
+        ClosedError
+            If the cluster was closed.
+        """
+        if self._closed is not None:
+            raise ClosedError(str(self._closed))
+        packer = self._packer
+        assert packer is not None
+        definition = packer.define(fn)
+        payload, blobs = packer.dumps_call(args, kwargs)
+        call = self._calls.get((id(definition), id(options))) or self._call(definition, options)
+        name = f"{self.id}-{next(self._numbers)}"
+        future: Future[Any] = Future(self, name, options.name or definition.name)
+        self._futures[name] = future
+        after = tuple(self._id_of(f) for f in options.after) if options.after else ()
+        task = NewTask(name, 0, payload, blobs, options.name, options.key, after)
+        waiting = self._link.outgoing.add(task, call)
+        if waiting == 1:
+            now = time.monotonic()
+            if now - self._sent_at > QUIET_S:
+                self._link.flush()
+            else:
+                self._link.soon()
+            self._sent_at = now
+        elif waiting >= FLUSH_AT:
+            self._link.flush()
+            self._sent_at = time.monotonic()
+        return future
+
+    def _call(
+        self, definition: Definition, options: CallOptions
+    ) -> tuple[Template, Definition, Definition | None]:
+        """Return what all calls of this function with these options share."""
+        task, needed = options.task, None
+        if options.retry_on:
+            needed = self._retry_on.get(options.retry_on)
+            if needed is None:
+                assert self._packer is not None
+                needed = self._packer.define_classes(options.retry_on)
+                self._retry_on[options.retry_on] = needed
+            task = msgspec.structs.replace(task, retry_on=needed.hash)
+        call = (Template(definition.hash, task), definition, needed)
+        if len(self._calls) > 5_000:  # a loop that makes functions or options anew each time
+            self._calls.clear()
+            self._pinned.clear()
+        self._calls[id(definition), id(options)] = call
+        self._pinned.append((definition, options))
+        return call
+
+    @staticmethod
+    def _id_of(dependency: Any) -> str:
+        task = getattr(dependency, "id", dependency)
+        if not isinstance(task, str):
+            raise TypeError(f"after= takes futures or task ids, not {dependency!r}")
+        return task
+
+    def notes(self) -> list[str]:
+        """Return, once, what should be known about functions that were sent."""
+        return self._packer.notes() if self._packer else []
+
+    # ------------------------------------------------------------------ waiting
+
+    def wait_for(self, is_over: Callable[[], bool], timeout: float | None) -> bool:
+        """Receive until ``is_over()``; False if it is not, or somebody else receives."""
+        self._link.flush()
+        return self._link.lead(is_over, timeout)
+
+    def take_in(self) -> None:
+        """Give what has come a chance to be taken in."""
+        self._link.lead(lambda: False, 0.001)
+
+    def load(self, ended: Ended) -> Any:
+        """Unpickle what a task of this client ended with."""
+        assert self._packer is not None
+        value = self._packer.loads(ended.payload, ended.blobs)
+        if ended.blobs:
+            # The value is backed by the mapped buffers; the files may go, the mapping stays.
+            self._link.send(m.Release([ended.task]))
+        return value
+
+    # ------------------------------------------------------------------ asking
+
+    def ask(self, op: str, timeout: float | None = ASK_S, **args: Any) -> Any:
+        """Ask the master and return its answer.
+
+        Raises
+        ------
+        ClusterTimeoutError
+            If it does not answer in time.
+        ClusterConnectionError
+            If it is gone.
+        """
+        if self._closed is not None:
+            raise ClosedError(str(self._closed))
+        if self._link.is_lost and not self._await_master(timeout):
+            raise ClusterConnectionError(self.lost_text())
+        number = next(self._request_numbers)
+        reply: PlainFuture[Any] = PlainFuture()
+        self._requests[number] = reply
+        self._link.send(m.Ask(number, op, args))
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            self._link.lead(reply.done, timeout)
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            return reply.result(left)
+        except TimeoutError:
+            if reply.done():
+                raise
+            raise ClusterTimeoutError(
+                f"the master did not answer {op!r} within {timeout:g} s; "
+                "it may be stopped or very busy. Look with: nbcluster doctor"
+            ) from None
+        finally:
+            self._requests.pop(number, None)
+
+    def _await_master(self, timeout: float | None) -> bool:
+        deadline = time.monotonic() + (10.0 if timeout is None else min(timeout, 10.0))
+        while not self._link.is_open and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self._link.is_open
+
+    def lost_text(self) -> str:
+        """Return what to say when there is no master."""
+        name = self._link.connection.name if self._link.connection else "?"
+        return (
+            f"the master of cluster {name!r} has ended. What was submitted is kept here and is "
+            f"sent to the next one: start it with nbcluster.start(name={name!r})."
+        )
+
+    def cancel(self, tasks: Iterable[str]) -> list[str]:
+        """Cancel tasks; return those that were still open."""
+        self._link.flush()
+        names = list(tasks)
+        done: list[str] = []
+        for first in range(0, len(names), 20_000):
+            done += self.ask("cancel", tasks=names[first : first + 20_000])
+        return done
+
+    def why(self, future: Future[Any]) -> str:
+        """Return why a task is where it is, in words."""
+        if future._refused:
+            return f"it was not accepted: {future.exception()}"
+        if self._link.is_lost:
+            return self.lost_text()
+        try:
+            known = self.ask("why", timeout=1.0, task=future.id)
+        except ClusterTimeoutError:
+            return (
+                "the master has not acknowledged it: it does not answer at the moment. The task "
+                "is kept here and is sent again."
+            )
+        except (LookupError, ClusterConnectionError) as error:
+            return f"the master has not acknowledged it: {error}"
+        return explain(known)
+
+    def stack(self, future: Future[Any]) -> str:
+        """Return the Python stack of a running attempt."""
+        return str(self.ask("stack", task=future.id))
+
+    # ------------------------------------------------------------------ watching
+
+    def adopt(self, task: str, name: str) -> Future[Any]:
+        """Return the future of a task that is already known to the master."""
+        future = self._futures.get(task)
+        if future is None:
+            future = Future(self, task, name)
+            self._futures[task] = future
+            self._link.send(m.Watch([task]))
+        return future
+
+    def open_futures(self) -> list[Future[Any]]:
+        """Return the futures that have not ended."""
+        return [f for f in list(self._futures.values()) if not f.done()]
+
+    # ------------------------------------------------------------------ listener
+
+    def on_message(self, message: Any) -> None:
+        """Take in a message of the master."""
+        match message:
+            case m.Updates():
+                self._on_updates(message)
+            case m.Reply():
+                self._on_reply(message)
+            case m.OutputNews():
+                for task, _attempt, stream, offset, data in message.chunks:
+                    future = self._futures.get(task)
+                    if future is not None:
+                        future.on_output(stream, offset, data)
+            case m.Closing():
+                error = ClusterConnectionError(f"the cluster has stopped: {message.reason}")
+                self.on_end(error)
+
+    def _on_updates(self, news: m.Updates) -> None:
+        futures = self._futures
+        for moved in news.moved:
+            future = futures.get(moved.task)
+            if future is not None:
+                future.on_moved(moved)
+        for sent, known in news.aliases:
+            self._on_alias(sent, known)
+        for ended in news.ended:
+            future = futures.pop(ended.task, None)
+            if future is not None:
+                self._on_ended(future, ended)
+        for task, code, args in news.refused:
+            self._on_refused(task, from_code(code, tuple(args)))
+        if news.number != self._expected:
+            self._watch_all()  # something was dropped on the way: ask where everything is
+        self._expected = news.number + 1
+
+    def _on_refused(self, task: str, error: NbclusterError) -> None:
+        future = self._futures.pop(task, None)
+        if future is not None:
+            future.on_refused(error)
+
+    def _on_ended(self, future: Future[Any], ended: Ended) -> None:
+        if self.echo is not None:
+            self.echo(ended)
+        future.on_ended(ended)
+        for other in self._aliases.pop(ended.task, ()) if self._aliases else ():
+            other.on_ended(ended)
+
+    def _on_alias(self, sent: str, known: str) -> None:
+        future = self._futures.pop(sent, None)
+        if future is None:
+            return
+        future.id = known
+        first = self._futures.setdefault(known, future)
+        if first is not future:
+            self._aliases.setdefault(known, []).append(future)
+
+    def _on_reply(self, reply: m.Reply) -> None:
+        waiting = self._requests.get(reply.request)
+        if waiting is None or waiting.done():
+            return
+        if reply.code:
+            waiting.set_exception(from_code(reply.code, tuple(reply.args)))
+        else:
+            waiting.set_result(reply.value)
+
+    def _watch_all(self) -> None:
+        names = list(self._futures)
+        for first in range(0, len(names), 5_000):
+            self._link.send(m.Watch(names[first : first + 5_000]))
+
+    def on_session(self, again: bool) -> None:
+        """A session was opened; after a lost one, ask where everything is."""
+        self._expected = 1
+        if again:
+            self._watch_all()
+
+    def on_lost(self) -> None:
+        """The master is gone: nobody will answer what was asked of it."""
+        error = ClusterConnectionError(self.lost_text())
+        for reply in list(self._requests.values()):
+            if not reply.done():
+                reply.set_exception(error)
+
+    def on_end(self, error: ClusterConnectionError) -> None:
+        """There will be no session any more: what has not ended never will, here."""
+        with self._lock:
+            if self._closed is not None:
+                return
+            self._closed = error
+        self.on_lost_all(error)
+
+    def on_lost_all(self, error: NbclusterError) -> None:
+        """Fail everything that is still awaited."""
+        for reply in list(self._requests.values()):
+            if not reply.done():
+                reply.set_exception(error)
+        while self._futures:
+            _, future = self._futures.popitem()
+            future.on_refused(error)
+
+    # ------------------------------------------------------------------ closing
+
+    def close(self) -> None:
+        """End the session. Futures that are open fail with `ClosedError`."""
+        with self._lock:
+            already = self._closed is not None
+            self._closed = self._closed or ClosedError("this cluster object was closed")
+        self._link.close(polite=not already)
+        self.on_lost_all(ClosedError("the cluster object was closed before the task had ended"))
+
+    def await_end(self, timeout: float) -> None:
+        """Wait until the master has said that the cluster stops, or is gone."""
+        over = lambda: self._closed is not None or self._link.is_lost  # noqa: E731
+        self._link.lead(over, timeout)
+        deadline = time.monotonic() + timeout
+        while not over() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be submitted any more."""
+        return self._closed is not None
+
+
+def explain(known: dict[str, Any]) -> str:
+    """Return the master's answer to ``why`` as a sentence."""
+    state = known["state"]
+    if state == "pending":
+        crashed = f", after {known['crashes']} crashes" if known["crashes"] else ""
+        return f"pending{crashed}: {known['reason']}"
+    if state == "running":
+        return f"running on engine {known['engine']}, attempt {known['attempts']}"
+    if state == "retrying":
+        return (
+            f"retrying in {known['due_s']:.1f} s, after attempt {known['attempts']} ended with "
+            f"{known['error'] or 'a timeout'}"
+        )
+    if state == "failed":
+        return (
+            f"failed ({known['cause']}) after {known['attempts']} attempts, "
+            f"{known['crashes']} crashes: {known['error']}"
+        )
+    return f"{state} after {known['attempts']} attempts"

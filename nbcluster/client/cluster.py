@@ -1,0 +1,456 @@
+"""The cluster as its user holds it."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from nbcluster.calls import pull_name, push_names
+from nbcluster.client import frames
+from nbcluster.client.client import Client
+from nbcluster.client.future import Future
+from nbcluster.client.mapping import Chunks
+from nbcluster.client.remote import RemoteFunction
+from nbcluster.errors import (
+    ClosedError,
+    ClusterTimeoutError,
+    InitializerError,
+    NbclusterError,
+    OptionError,
+)
+from nbcluster.ids import check_name
+from nbcluster.options import CallOptions, call_options, whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+
+_PAGE = 5_000
+_STATES = ("pending", "running", "retrying", "succeeded", "failed", "cancelled", "open", "done")
+
+
+class Cluster(concurrent.futures.Executor):
+    """A running cluster: submit work, look at tables, change its size.
+
+    Made by `nbcluster.start` and `nbcluster.connect`. It is a ``concurrent.futures.Executor``:
+    everything that takes one takes a cluster. Thread safe. Used as a context manager it shuts
+    down at the end.
+
+    Attributes
+    ----------
+    name : str
+        The cluster's name.
+    """
+
+    def __init__(
+        self, client: Client, name: str, *, owned: bool, options: CallOptions | None = None
+    ) -> None:
+        self._client = client
+        self.name = name
+        self._owned = owned  # it ends with us
+        self._options = options or CallOptions()
+
+    # ------------------------------------------------------------------ submitting
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:  # type: ignore[override]
+        """Run ``fn(*args, **kwargs)`` on an engine and return its future.
+
+        Returns at once, also when no engine is free or the master is away.
+
+        Raises
+        ------
+        UnpicklableError
+            If function or arguments cannot travel; it names the way to the culprit.
+        ClosedError
+            After ``shutdown`` or ``close``.
+        """
+        return self._client.submit(self._options, fn, args, kwargs)
+
+    def options(self, **changes: Any) -> Cluster:
+        """Return this cluster with other options for what is submitted through it.
+
+        Parameters
+        ----------
+        retries : int or math.inf
+            How often an attempt that raised or ran out of time is repeated. Default 0.
+        retry_on : exception class or tuple of them
+            Which exceptions are worth another attempt. Default: every ``Exception``.
+        backoff : Backoff or float
+            Wait between attempts; a number is the base in seconds.
+        timeout : float
+            Seconds an attempt may run.
+        priority : int
+            Higher goes first. Waiting a minute counts as one point.
+        group : str
+            Group of engines that may run it.
+        name : str
+            Shown in the tables.
+        key : str
+            Idempotency key: as long as the task is retained, the same key is the same task.
+        delivery : {"at_least_once", "at_most_once"}
+            Whether it may run again after a crash.
+        max_crashes : int
+            Executors it may take down before it fails.
+        expires : float
+            Seconds it may wait for its first start.
+        after : Future, id, or list of them
+            Tasks that must have succeeded before.
+        wait : bool
+            False: fail at once where no engine can run it.
+        load : int
+            What it adds to its engine's score while it runs.
+        engine : str
+            Id of the one engine that may run it.
+
+        Raises
+        ------
+        OptionError
+            If a value is impossible, or there is no such option (the nearest one is named).
+        """
+        options = call_options(self._options, changes)
+        return type(self)._of(self._client, self.name, self._owned, options)
+
+    @classmethod
+    def _of(cls, client: Client, name: str, owned: bool, options: CallOptions) -> Cluster:
+        return Cluster(client, name, owned=owned, options=options)
+
+    @overload
+    def remote(self, fn: Callable[..., T], /) -> RemoteFunction[..., T]: ...
+    @overload
+    def remote(self, /, **options: Any) -> Callable[[Callable[..., T]], RemoteFunction[..., T]]: ...
+
+    def remote(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Decorate a function so that calling it submits it: ``@cluster.remote(retries=3)``."""
+        chosen = self.options(**options) if options else self
+        if fn is not None:
+            return RemoteFunction(chosen, fn)
+        return lambda function: RemoteFunction(chosen, function)
+
+    def map(  # type: ignore[override]
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+    ) -> Iterator[T]:
+        """Run ``fn`` for each item and yield the values in order.
+
+        Parameters
+        ----------
+        timeout
+            Seconds from this call within which each value must have come.
+        chunksize
+            Items in one task. None: found out on the way, from 1 upwards, so that a task takes
+            some 20 ms.
+
+        Notes
+        -----
+        Lazy: items are taken from the iterables as slots become free, so they may be endless.
+        What is on its way when the iterator is dropped is cancelled.
+
+        Raises
+        ------
+        OptionError
+            If ``chunksize`` is less than 1.
+        """
+        if chunksize is not None:
+            chunksize = whole("chunksize", chunksize, least=1)
+        slots = int(self.stats()["slots"]) or 1
+        return Chunks(self.submit, fn, iterables, slots, chunksize).values(timeout)
+
+    def run(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> dict[str, T]:
+        """Run ``fn`` once on every engine; return the values by engine."""
+        futures = {
+            engine: self.options(engine=engine).submit(fn, *args, **kwargs)
+            for engine in self.engines().index
+        }
+        return {engine: future.result() for engine, future in futures.items()}
+
+    def push(self, names: dict[str, Any], timeout: float | None = None) -> None:
+        """Bind names in the global namespace of every executor, also of those to come.
+
+        Waits until it is done; an executor that is busy does it after its task.
+        """
+        if not isinstance(names, dict) or not all(isinstance(k, str) for k in names):
+            raise OptionError("push takes a dict of names and values")
+        self.set_up(push_names, (names,), timeout)
+
+    def pull(self, name: str) -> dict[str, Any]:
+        """Return what ``name`` is bound to on every engine, by engine."""
+        return self.run(pull_name, name)
+
+    def set_up(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], timeout: float | None = None
+    ) -> None:
+        """Have every executor, now and later, call ``fn(*args)`` before it runs anything else.
+
+        Raises
+        ------
+        InitializerError
+            If it raises on the executors.
+        """
+        packer = self._client.packer
+        definition = packer.define(fn)
+        payload, blobs = packer.dumps_call(args, {})
+        version = self._client.ask(
+            "setup",
+            hash=definition.hash,
+            name=definition.name,
+            blob=definition.blob,
+            payload=payload,
+            blobs=list(blobs),
+        )
+        answer = self._client.ask("setup_done", timeout, version=version)
+        if answer["error"]:
+            raise InitializerError(answer["error"])
+
+    # ------------------------------------------------------------------ tables
+
+    def tasks(self, state: str | None = None, limit: int | None = None) -> pd.DataFrame:
+        """Return the table of tasks, one row each, the oldest first.
+
+        Parameters
+        ----------
+        state
+            One of the six states, ``"open"``, ``"done"``; None for all.
+        limit
+            The first so many rows.
+        """
+        if state is not None and state not in _STATES:
+            raise OptionError(f"state= must be one of {', '.join(_STATES)}, not {state!r}")
+        left = whole("limit", limit, least=0) if limit is not None else None
+        pages: list[dict[str, list[Any]]] = []
+        first = 0
+        while True:
+            count = _PAGE if left is None else min(_PAGE, left - first)
+            page = self._client.ask("tasks", state=state, first=first, limit=count)
+            pages.append(page)
+            got = len(page["id"])
+            first += got
+            if got < _PAGE or (left is not None and first >= left):
+                return frames.frame(frames.joined(pages))
+
+    def attempts(self, task: Future[Any] | str | None = None) -> pd.DataFrame:
+        """Return the attempts of a task, or of all, with error and traceback of each."""
+        names = None if task is None else [self._id(task)]
+        return frames.frame(self._client.ask("attempts", tasks=names), index=None)
+
+    def engines(self) -> pd.DataFrame:
+        """Return the table of engines."""
+        return frames.frame(self._client.ask("engines"))
+
+    def dead_letters(self) -> pd.DataFrame:
+        """Return the tasks that failed for good and were not put back."""
+        return frames.frame(self._client.ask("dead_letters"))
+
+    def stats(self) -> dict[str, Any]:
+        """Return counters: tasks by state, engines, slots, turns, epoch, the master's pid."""
+        self._client.link.flush()
+        answer: dict[str, Any] = self._client.ask("stats")
+        return answer
+
+    def events(self, since: int | None = None) -> pd.DataFrame:
+        """Return what happened, in order; ``since`` an offset, what happened after it.
+
+        The journal keeps at least the latest 20,000 records of it.
+        """
+        pages: list[dict[str, list[Any]]] = []
+        args: dict[str, Any] = {"since": since or 0}
+        while True:
+            page = self._client.ask("events", **args)
+            pages.append(page["columns"])
+            if page["seq"] is None:
+                break
+            args = {"seq": page["seq"], "leases": page["leases"], "tries": page["tries"]}
+        table = frames.frame(frames.joined(pages), index=None)
+        return table if since is None else table[table.offset > since].reset_index(drop=True)
+
+    # ------------------------------------------------------------------ single tasks
+
+    @staticmethod
+    def _id(task: Future[Any] | str) -> str:
+        name = getattr(task, "id", task)
+        if not isinstance(name, str):
+            raise OptionError(f"a task is named by its future or its id, not by {task!r}")
+        return name
+
+    def _ids(self, tasks: Any) -> list[str]:
+        if isinstance(tasks, (str, Future)):
+            return [self._id(tasks)]
+        index = getattr(tasks, "index", None)
+        if index is not None and not callable(index):  # a DataFrame such as tasks() returns
+            return [str(name) for name in index]
+        return [self._id(task) for task in tasks]
+
+    def future(self, task: str) -> Future[Any]:
+        """Return the future of a task by its id, or of the latest of that name.
+
+        Raises
+        ------
+        UnknownIdError
+            If there is none.
+        """
+        self._client.link.flush()
+        known = self._client.ask("find", task=task)
+        return self._client.adopt(known["id"], known["name"])
+
+    def cancel(self, *tasks: Any) -> int:
+        """Cancel tasks: futures, ids, lists or a table of them; nothing named: all that are open.
+
+        Returns
+        -------
+        int
+            How many were still open.
+        """
+        if not tasks:
+            self._client.link.flush()
+            return len(self._client.ask("cancel", tasks=None))
+        return len(self._client.cancel(name for some in tasks for name in self._ids(some)))
+
+    def redrive(self, *tasks: Any) -> list[Future[Any]]:
+        """Put dead letters back as new tasks; nothing named: all. Return their futures."""
+        names = [name for some in tasks for name in self._ids(some)] if tasks else None
+        successors = self._client.ask("redrive", tasks=names)
+        missing = [name for name in names or () if name not in successors]
+        if missing:
+            # A clear answer for one, and for many what is missing of them.
+            self._client.ask("find", task=missing[0])
+            raise OptionError(
+                f"{', '.join(missing[:5])}: only tasks that failed or were cancelled, and were "
+                "not put back yet, can be put back"
+            )
+        return [self._client.adopt(new, "") for new in successors.values()]
+
+    def retry(self, *tasks: Any) -> list[Future[Any]]:
+        """Run failed or cancelled tasks again; one that waits for its backoff goes on now."""
+        return self.redrive(*tasks)
+
+    # ------------------------------------------------------------------ engines
+
+    def scale(self, n: int, group: str = "default", *, slots: int | None = None) -> None:
+        """Have ``n`` engines in ``group``, and wait for those that start.
+
+        Engines too many finish what they run, then leave.
+        """
+        count = whole("n", n, least=0)
+        check_name(group, "group")
+        self._client.ask("scale", count=count, group=group, slots=slots)
+        self.wait_for_engines(count, 60.0, group=group)
+
+    def wait_for_engines(
+        self, n: int, timeout: float | None = None, *, group: str | None = None
+    ) -> int:
+        """Wait until ``n`` engines are ready; return how many are.
+
+        Raises
+        ------
+        ClusterTimeoutError
+            If there are not as many within ``timeout`` seconds.
+        """
+        count = whole("n", n, least=0)
+        try:
+            return int(self._client.ask("wait_engines", timeout, count=count, group=group))
+        except ClusterTimeoutError:
+            ready = len(self.engines().query("state == 'active'"))
+            raise ClusterTimeoutError(
+                f"{ready} of {count} engines were ready after {timeout:g} s. "
+                f"Their logs: {self._client.connection_file.parent / 'logs'}"
+            ) from None
+
+    def drain(self, engine: str, timeout: float | None = 60.0) -> None:
+        """Let an engine finish what it runs, and leave. What has not begun goes elsewhere."""
+        self._client.ask("drain", timeout, engine=engine)
+
+    def set_slots(self, n: int, group: str = "default", engine: str | None = None) -> None:
+        """Have each engine of ``group``, or one, run ``n`` attempts at a time; 0 pauses it."""
+        self._client.ask("slots", slots=whole("n", n, least=0), group=group, engine=engine)
+
+    def restart(self, timeout: float | None = 60.0) -> None:
+        """Replace all executors by fresh ones. What runs starts again, uncounted."""
+        self._client.ask("restart", timeout)
+
+    # ------------------------------------------------------------------ ending
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End it, as ``concurrent.futures.Executor.shutdown``.
+
+        A cluster that this process started, and that is not ``persist=True``, is stopped;
+        any other is left.
+
+        Parameters
+        ----------
+        wait
+            Wait for the open tasks of this client first.
+        cancel_futures
+            Cancel them first.
+        """
+        if self._client.is_closed:
+            return
+        open_futures = self._client.open_futures()
+        if cancel_futures and open_futures:
+            self.cancel(open_futures)
+        if wait:
+            for future in open_futures:
+                if not future.done():
+                    self._client.wait_for(future.done, None)
+                    concurrent.futures.wait((future,))
+        if self._owned:
+            self.stop()
+        else:
+            self.close()
+
+    def stop(self, *, mode: str = "now", keep: bool = False) -> dict[str, Any]:
+        """Stop the cluster for everybody; the CLI's ``stop``.
+
+        Parameters
+        ----------
+        mode
+            ``now``; ``drain``: after what runs; ``ask``: refuse while tasks are open.
+        keep
+            Keep the journal, so that the next start of the same name goes on.
+        """
+        answer: dict[str, Any] = self._client.ask("stop", mode=mode, keep=keep)
+        if answer["stopped"]:
+            self._client.await_end(60.0)
+            self.close()
+        return answer
+
+    def close(self) -> None:
+        """Leave the cluster; it goes on. Open futures of this object fail with `ClosedError`."""
+        self._client.close()
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
+        self.shutdown(wait=kind is None, cancel_futures=kind is not None)
+
+    def __repr__(self) -> str:
+        if self._client.is_closed:
+            return f"<Cluster {self.name!r} closed>"
+        try:
+            s = self._client.ask("stats", timeout=2.0)
+        except (ClosedError, NbclusterError) as error:
+            return f"<Cluster {self.name!r} not reachable: {error}>"
+        return (
+            f"<Cluster {self.name!r} {s['engines']} engines | {s['pending']} pending "
+            f"{s['running']} running {s['succeeded']} succeeded {s['failed']} failed>"
+        )
+
+    @property
+    def client(self) -> Client:
+        """The connection and its futures."""
+        return self._client
+
+    @property
+    def owned(self) -> bool:
+        """Whether it ends with this process."""
+        return self._owned
+
+    @property
+    def directory(self) -> Path:
+        """Where the cluster keeps its files."""
+        return self._client.connection_file.parent

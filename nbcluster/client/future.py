@@ -1,0 +1,307 @@
+"""The future of one task: a real ``concurrent.futures.Future`` that knows more."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import time
+from collections.abc import Generator
+from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from nbcluster.core.model import Ended, Moved, State
+from nbcluster.errors import NbclusterError, RemoteTraceback, UndecodableError, from_code
+
+if TYPE_CHECKING:
+    from nbcluster.client.client import Client
+
+T = TypeVar("T")
+
+#: Output of a running task that is kept for ``stdout`` and ``stderr``, in bytes for each.
+OUTPUT_LIMIT = 1 << 20
+
+
+class Future(concurrent.futures.Future[T], Generic[T]):
+    """The result of a task that is, or will be, run on an engine.
+
+    Works wherever a ``concurrent.futures.Future`` does (``wait``, ``as_completed``,
+    ``asyncio.wrap_future``), and can be awaited.
+
+    Attributes
+    ----------
+    id : str
+        Names the task in every table of the cluster.
+    name : str
+        The task's name: of ``options(name=)``, or its function's.
+
+    Notes
+    -----
+    Thread safe. Results are unpickled in the thread that first asks for them.
+    """
+
+    _client: Client
+    _moved: Moved | None
+    _ended: Ended | None
+
+    def __init__(self, client: Client, task: str, name: str) -> None:
+        super().__init__()
+        self._client = client
+        self.id = task
+        self.name = name
+        self._moved = None
+        self._ended = None
+        self._opened = False  #: the payload was unpickled into ``_result`` or ``_exception``
+        self._output: dict[int, bytearray] | None = None
+
+    # ------------------------------------------------------------------ what is known
+
+    @property
+    def state(self) -> str:
+        """One of ``pending running retrying succeeded failed cancelled``."""
+        news = self._ended or self._moved
+        if news is not None:
+            return str(news.state)
+        return "cancelled" if self.cancelled() else "failed" if self._refused else "pending"
+
+    @property
+    def _refused(self) -> bool:
+        return self._ended is None and self._state == FINISHED
+
+    @property
+    def attempts(self) -> int:
+        """Attempts that were started so far."""
+        news = self._ended or self._moved
+        return news.attempts if news else 0
+
+    @property
+    def retries(self) -> int:
+        """How often it was tried again after an exception or a timeout."""
+        news = self._ended or self._moved
+        return news.retries if news else 0
+
+    @property
+    def crashes(self) -> int:
+        """Attempts that ended because their executor or engine died."""
+        news = self._ended or self._moved
+        return news.crashes if news else 0
+
+    @property
+    def engine(self) -> str:
+        """Id of the engine that runs it or ran it last; empty before the first start."""
+        news = self._ended or self._moved
+        return news.engine if news else ""
+
+    @property
+    def progress(self) -> float | None:
+        """Share that is done, 0 to 1, as far as the task tells; 1.0 once it has succeeded."""
+        if self._ended is not None:
+            return 1.0 if self._ended.state is State.SUCCEEDED else None
+        told = self._moved.progress if self._moved else None
+        return told.done / told.total if told and told.total else None
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds the last attempt took, or has taken so far; None before the first start."""
+        if self._ended is not None:
+            started = self._ended.started_at
+            return self._ended.finished_at - started if started else None
+        if self._moved is not None and self._moved.started_at:
+            return max(0.0, time.time() - self._moved.started_at)
+        return None
+
+    @property
+    def stdout(self) -> str:
+        """What the last attempt wrote to its standard output; grows while it runs."""
+        return self._text(1)
+
+    @property
+    def stderr(self) -> str:
+        """What the last attempt wrote to its standard error; grows while it runs."""
+        return self._text(2)
+
+    def _text(self, stream: int) -> str:
+        if self._ended is not None:
+            written = self._ended.stdout if stream == 1 else self._ended.stderr
+        else:
+            self._client.take_in()
+            written = bytes((self._output or {}).get(stream, b""))
+        return written.decode("utf-8", "replace")
+
+    # ------------------------------------------------------------------ results
+
+    def result(self, timeout: float | None = None) -> T:
+        """Return the task's value, waiting for it for up to ``timeout`` seconds.
+
+        Raises
+        ------
+        TimeoutError
+            If the task has not ended in time. It goes on.
+        CancelledError
+            If it was cancelled.
+        Exception
+            The task's own exception, with the remote traceback as its cause.
+        """
+        if self._state != FINISHED:
+            self._await_end(timeout)
+        if self._state == FINISHED and not self._opened:
+            self._open()
+        return super().result(0)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return the task's exception, or None, waiting for up to ``timeout`` seconds."""
+        if self._state != FINISHED:
+            self._await_end(timeout)
+        if self._state == FINISHED and not self._opened:
+            self._open()
+        return super().exception(0)
+
+    def _await_end(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._client.wait_for(self.done, timeout)
+        if not self.done():
+            # Another thread receives: it will tell us. The main thread stays interruptible.
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            concurrent.futures.wait((self,), left)
+
+    def _open(self) -> None:
+        """Unpickle what the task ended with."""
+        with self._condition:
+            if self._opened or self._ended is None:
+                return
+            ended = self._ended
+            try:
+                if ended.state is State.SUCCEEDED:
+                    self._result = self._client.load(ended)
+                else:
+                    self._exception = self._error_of(ended)
+            except Exception as error:  # noqa: BLE001 - unpickling runs code of the user's
+                self._exception = UndecodableError(
+                    self.id, f"ended, but its result cannot be unpickled here: {error!r}"
+                )
+            self._opened = True
+            # The raw bytes are not needed any more.
+            ended.payload = b""
+
+    def _error_of(self, ended: Ended) -> BaseException:
+        if ended.payload:
+            error = self._client.load(ended)
+        else:
+            error = from_code(ended.code, tuple(ended.args))
+        if not isinstance(error, BaseException):
+            return UndecodableError(self.id, f"ended with {type(error).__name__}, no exception")
+        text = self.traceback_text
+        if text and error.__cause__ is None and not isinstance(error, NbclusterError):
+            error.__cause__ = RemoteTraceback(text)
+        return error
+
+    @property
+    def traceback_text(self) -> str:
+        """The remote traceback as it was printed there; empty if there is none."""
+        error = self._ended.error if self._ended else None
+        return error.traceback if error else ""
+
+    def traceback(self) -> str:
+        """Return the remote traceback of a failed task, waiting for its end."""
+        self.exception()
+        return self.traceback_text
+
+    # ------------------------------------------------------------------ acting
+
+    def cancel(self) -> bool:
+        """Cancel the task, also one that runs: it is stopped, its engine stays.
+
+        Returns
+        -------
+        bool
+            True if it is cancelled now, False if it had ended before.
+        """
+        if self.done():
+            return self.cancelled()
+        self._client.cancel([self.id])
+        return self.cancelled()
+
+    def why(self) -> str:
+        """Return in words why the task is where it is: what it waits for, or how it ended."""
+        return self._client.why(self)
+
+    def stack(self) -> str:
+        """Return where the running attempt is, as a Python stack."""
+        return self._client.stack(self)
+
+    def show(self) -> None:
+        """Print state, output and error of the task."""
+        print(repr(self))  # noqa: T201 - this is what it is for
+        for title, text in (("stdout", self.stdout), ("stderr", self.stderr)):
+            if text:
+                print(f"--- {title}\n{text}")  # noqa: T201
+        if self.state == "failed":
+            print(self.traceback_text or self.exception())  # noqa: T201
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return asyncio.wrap_future(self).__await__()
+
+    # ------------------------------------------------------------------ news
+
+    def on_moved(self, news: Moved) -> None:
+        """Take in that the task changed."""
+        if self._ended is not None:
+            return
+        if news.state is not State.RUNNING or (
+            self._moved is not None and self._moved.attempts != news.attempts
+        ):
+            self._output = None  # of an earlier attempt
+        self._moved = news
+        with self._condition:
+            if self._state in (PENDING, RUNNING):
+                self._state = RUNNING if news.state is State.RUNNING else PENDING
+
+    def on_output(self, stream: int, offset: int, data: bytes) -> None:
+        """Take in a piece of what the running attempt writes."""
+        if self._output is None:
+            self._output = {1: bytearray(), 2: bytearray()}
+        kept = self._output[stream]
+        if offset <= len(kept) < OUTPUT_LIMIT:
+            kept[offset:] = data
+
+    def on_ended(self, news: Ended) -> None:
+        """Take in the end of the task; only the first one counts."""
+        with self._condition:
+            if self._state in (CANCELLED_AND_NOTIFIED, FINISHED):
+                return
+            self._ended = news
+            if news.state is State.CANCELLED:
+                self._state = CANCELLED_AND_NOTIFIED
+                for waiter in self._waiters:
+                    waiter.add_cancelled(self)
+            else:
+                self._state = FINISHED
+                for waiter in self._waiters:
+                    if news.state is State.SUCCEEDED:
+                        waiter.add_result(self)
+                    else:
+                        waiter.add_exception(self)
+            self._condition.notify_all()
+        self._output = None
+        self._invoke_callbacks()
+
+    def on_refused(self, error: BaseException) -> None:
+        """Take in that the task was not accepted, or will never be heard of again."""
+        with self._condition:
+            if self._state in (CANCELLED_AND_NOTIFIED, FINISHED):
+                return
+            self._opened = True
+        self.set_exception(error)
+
+    def __repr__(self) -> str:
+        state = self.state
+        text = f"<Future {self.name or self.id}: {state}"
+        duration = self.duration
+        if duration is not None:
+            text += f" {duration:.1f} s"
+        if self.engine:
+            text += f" on engine {self.engine}"
+        if self.attempts > 1:
+            text += f", attempt {self.attempts}"
+        if self.crashes:
+            text += f", {self.crashes} crashes"
+        return text + ">"

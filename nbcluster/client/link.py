@@ -1,0 +1,396 @@
+"""The client's connection: one socket, one I/O thread, and whoever waits may receive.
+
+The I/O thread receives while nobody waits in ``result()``. A thread that does wait takes over the
+receiving itself (it *leads*), because each hand-over between threads costs more than a message.
+While somebody leads, and for a moment after, the I/O thread keeps away.
+
+``_lock`` guards the socket and the outbox. ``_role`` is held by the one thread that receives.
+What the master has not acknowledged is kept, and sent again with the same ids after a reconnect.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from nbcluster._version import __version__
+from nbcluster.client.interrupts import DeferredInterrupt
+from nbcluster.client.outgoing import Outgoing
+from nbcluster.errors import (
+    ClusterConnectionError,
+    ClusterTimeoutError,
+    RefusedError,
+)
+from nbcluster.transport.connection import Connection, read_connection
+from nbcluster.transport.sockets import Dealer
+from nbcluster.wire import codec
+from nbcluster.wire import messages as m
+
+log = logging.getLogger(__name__)
+
+#: After somebody led, the I/O thread keeps away for this long: the same thread often waits again.
+KEEP_AWAY_S: Final = 0.004
+#: A submission that is not acknowledged after this long is sent again.
+RESEND_S: Final = 5.0
+#: How often a lost master is looked for.
+LOOK_S: Final = 0.05
+_SLICE_S: Final = 0.5
+_HELLO_AGAIN_S: Final = 1.0
+
+
+class Listener(Protocol):
+    """Who is told what comes in. Called by the thread that receives; must be quick."""
+
+    def on_message(self, message: Any) -> None:
+        """Take in a message."""
+
+    def on_session(self, again: bool) -> None:
+        """A session was opened; ``again``: after another one was lost."""
+
+    def on_lost(self) -> None:
+        """The master is gone; a new one is looked for."""
+
+    def on_end(self, error: ClusterConnectionError) -> None:
+        """There will be no session any more."""
+
+
+class Link:
+    """Connection of one client to the master named in a connection file."""
+
+    def __init__(self, connection_file: Path, client: str, listener: Listener) -> None:
+        self.connection_file = connection_file
+        self.client = client
+        self._listener = listener
+        self._lock = threading.Lock()
+        self._role = threading.Lock()
+        self.outgoing = Outgoing()
+        self._leader: int | None = None
+        self._led_at = 0.0
+        self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._dealer: Dealer | None = None
+        self.connection: Connection | None = None
+        self._pidfd = -1
+        self._poll: Callable[[float | None], list[tuple[int, int]]] = lambda wait: []
+        self.welcome: m.Welcome | None = None
+        self.refusal = ""
+        self._inbox: deque[bytes] = deque()
+        self._closed = False
+        self._lost = False
+        self._greeted_at = 0.0
+        self._opened = threading.Event()
+        self._sessions = 0
+        self._thread = threading.Thread(
+            target=self._run, name=f"nbcluster-io-{client}", daemon=True
+        )
+
+    # ------------------------------------------------------------------ opening
+
+    def open(self, timeout_s: float) -> None:
+        """Connect and wait for the master's welcome.
+
+        Raises
+        ------
+        RefusedError
+            The master does not take this client; the message says why.
+        ClusterConnectionError
+            There is no master, or it does not answer within ``timeout_s`` seconds.
+        """
+        try:
+            connection = read_connection(self.connection_file)
+        except FileNotFoundError:
+            raise ClusterConnectionError(
+                f"no cluster runs behind {self.connection_file}. Start one with nbcluster.start()."
+            ) from None
+        with self._role:
+            self._attach(connection)
+        self._thread.start()
+        if not self._opened.wait(timeout_s):
+            self.close()
+            raise ClusterTimeoutError(
+                f"the master (pid {connection.pid}) did not answer within {timeout_s:g} s. "
+                "Look at it with: nbcluster doctor"
+            )
+        if self.refusal:
+            self.close()
+            raise RefusedError(f"the cluster refused this client: {self.refusal}")
+
+    def _attach(self, connection: Connection) -> None:
+        """Open a socket to the master of ``connection`` and greet it. Needs ``_role``."""
+        with self._lock:
+            if self._dealer is not None:
+                self._dealer.close()
+            self.connection = connection
+            self._dealer = Dealer(connection.address)
+            self._lost = False
+            poller = select.poll()
+            poller.register(self._dealer.fd, select.POLLIN)
+            poller.register(self._wake_r, select.POLLIN)
+            self._watch_master(connection, poller)
+            self._poll = poller.poll
+        self._greet()
+
+    def _watch_master(self, connection: Connection, poller: select.poll) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+        if connection.host == socket.gethostname() and hasattr(os, "pidfd_open"):
+            try:
+                self._pidfd = os.pidfd_open(connection.pid)
+            except ProcessLookupError:
+                self._lost = True
+            else:
+                poller.register(self._pidfd, select.POLLIN)
+
+    def _greet(self) -> None:
+        connection = self.connection
+        assert connection is not None
+        self._greeted_at = time.monotonic()
+        hello = m.ClientHello(
+            connection.key,
+            self.client,
+            __version__,
+            m.PROTOCOL,
+            f"{sys.version_info.major}.{sys.version_info.minor}",
+            os.getpid(),
+            socket.gethostname(),
+        )
+        self.welcome = None
+        self.send(hello)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a session now."""
+        return self.welcome is not None and not self._lost
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the master is known to be gone."""
+        return self._lost
+
+    # ------------------------------------------------------------------ sending
+
+    def send(self, message: Any) -> None:
+        """Send one message now, after what waits in the outbox. Any thread."""
+        frame = codec.encode(message)
+        with self._lock:
+            if self._dealer is None:
+                return
+            self._flush()
+            self._dealer.send(frame)
+            ready = self._dealer.ready()
+        if ready:
+            self._wake()
+
+    def flush(self) -> None:
+        """Send what waits in the outbox. Any thread."""
+        if self.outgoing.waiting:
+            with self._lock:
+                self._flush()
+                ready = self._dealer is not None and self._dealer.ready()
+            # To send takes in what the socket was told meanwhile, the news that a message has
+            # come among it: nobody else would be woken for that one.
+            if ready:
+                self._wake()
+
+    def _flush(self) -> None:
+        if self._dealer is not None and self.welcome is not None and not self._lost:
+            for frame in self.outgoing.take():
+                self._dealer.send(frame)
+
+    def soon(self) -> None:
+        """Have the outbox sent soon, by the I/O thread."""
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_w, b"w")
+        except (BlockingIOError, OSError):
+            return  # the pipe is full of wake-ups, or closed: either way no more is needed
+
+    # ------------------------------------------------------------------ receiving
+
+    def lead(self, is_over: Callable[[], bool], timeout_s: float | None) -> bool:
+        """Receive in this thread until ``is_over()``, or for ``timeout_s`` seconds.
+
+        Returns
+        -------
+        bool
+            Whether it is over. False also if another thread leads, or the master is lost: then
+            wait for the I/O thread.
+        """
+        me = threading.get_ident()
+        with self._lock:
+            if self._leader is not None or self._closed or self._lost or me == self._thread.ident:
+                return False
+            self._leader = me
+        try:
+            return self._lead(is_over, timeout_s)
+        finally:
+            self._led_at = time.monotonic()
+            self._leader = None
+
+    def _lead(self, is_over: Callable[[], bool], timeout_s: float | None) -> bool:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        if not self._role.acquire(blocking=False):
+            self._wake()
+            self._role.acquire()
+        try:
+            with DeferredInterrupt() as interrupt:
+                while not is_over():
+                    wait_s = _SLICE_S
+                    if deadline is not None:
+                        wait_s = min(wait_s, deadline - time.monotonic())
+                        if wait_s <= 0:
+                            return False
+                    if not self._wait_and_receive(wait_s, interrupt):
+                        return is_over()
+                    interrupt.raise_if_noted()
+                return True
+        finally:
+            self._role.release()
+
+    def _wait_and_receive(self, wait_s: float, interrupt: DeferredInterrupt | None) -> bool:
+        """Wait for messages and handle them. Needs ``_role``. False: the master is lost."""
+        dealer = self._dealer
+        if dealer is None:
+            return False
+        with self._lock:
+            ready = dealer.ready()
+        if not ready:
+            if interrupt is not None:
+                interrupt.waiting = True
+                interrupt.raise_if_noted()
+            got = self._poll(wait_s * 1000)
+            if interrupt is not None:
+                interrupt.waiting = False
+            for fd, _ in got:
+                if fd == self._wake_r:
+                    self._drain_wake()
+                elif fd == self._pidfd:
+                    self._lost = True
+        self._pump()
+        return not self._lost
+
+    def _drain_wake(self) -> None:
+        try:
+            os.read(self._wake_r, 4096)
+        except BlockingIOError:
+            return
+
+    def _pump(self) -> None:
+        """Take all that has come off the socket and hand it on. Needs ``_role``."""
+        dealer, inbox = self._dealer, self._inbox
+        if dealer is None:
+            return
+        with self._lock:
+            if self.outgoing.waiting:
+                self._flush()
+            while (frame := dealer.receive()) is not None:
+                inbox.append(frame)
+        while inbox:
+            try:
+                self._handle(codec.to_client(inbox[0]))
+            except Exception:
+                log.exception("a message of the master could not be taken in")
+            inbox.popleft()
+
+    def _handle(self, message: Any) -> None:
+        if type(message) is m.Updates:
+            self.outgoing.acknowledged(message.acked)
+        elif type(message) is m.Welcome:
+            self._welcomed(message)
+            return
+        elif type(message) is m.Refusal:
+            self.refusal = message.reason
+            self._opened.set()
+            return
+        self._listener.on_message(message)
+
+    def _welcomed(self, welcome: m.Welcome) -> None:
+        first = self.welcome is None
+        self.welcome = welcome
+        if first:
+            self._sessions += 1
+            with self._lock:
+                self.outgoing.repeat_all()
+                self._flush()
+            self._listener.on_session(self._sessions > 1)
+            self._opened.set()
+
+    # ------------------------------------------------------------------ the I/O thread
+
+    def _run(self) -> None:
+        while not self._closed:
+            if self._leader is not None or time.monotonic() - self._led_at < KEEP_AWAY_S:
+                time.sleep(KEEP_AWAY_S)
+                self.flush()
+                continue
+            with self._role:
+                if self._leader is not None or self._closed:
+                    continue
+                if self._lost:
+                    self._look_for_master()
+                else:
+                    self._wait_and_receive(self._wait_s(), None)
+                self._repeat_if_due()
+
+    def _wait_s(self) -> float:
+        if self.welcome is None:
+            return 0.1
+        return _SLICE_S if self.outgoing.unacknowledged else 60.0
+
+    def _repeat_if_due(self) -> None:
+        now = time.monotonic()
+        if self.welcome is None:
+            if not self._lost and now - self._greeted_at > _HELLO_AGAIN_S:
+                self._greet()
+        elif self.outgoing.is_overdue(now, RESEND_S):
+            with self._lock:
+                self.outgoing.repeat_all()
+                self._flush()
+
+    def _look_for_master(self) -> None:
+        if self.welcome is not None:
+            self.welcome = None
+            log.info("the master is gone; waiting for the next one")
+            self._listener.on_lost()
+        try:
+            connection = read_connection(self.connection_file)
+        except (OSError, ClusterConnectionError):
+            connection = None
+        if connection is None or connection == self.connection:
+            select.select([self._wake_r], [], [], LOOK_S)
+            self._drain_wake()
+            return
+        self._attach(connection)
+
+    # ------------------------------------------------------------------ closing
+
+    def close(self, *, polite: bool = True) -> None:
+        """End the session and the I/O thread."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._wake()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(5.0)
+        with self._lock:
+            if self._dealer is not None:
+                if polite and not self._lost:
+                    self._dealer.send(codec.encode(m.Bye()))
+                self._dealer.flush_and_close()
+                self._dealer = None
+            for fd in (self._wake_r, self._wake_w, self._pidfd):
+                if fd >= 0:
+                    os.close(fd)
+            self._wake_r = self._wake_w = self._pidfd = -1

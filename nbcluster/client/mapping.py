@@ -1,0 +1,98 @@
+"""``map``: ordered, lazy, in chunks that find their own size."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, Final, Protocol
+
+from nbcluster.calls import run_chunk
+from nbcluster.client.future import Future
+
+#: What a chunk should take: long enough that sending it costs nothing in comparison, short
+#: enough that all slots stay busy to the end.
+CHUNK_S: Final = 0.02
+MAX_CHUNK: Final = 5_000
+#: Chunks on their way for each slot: more would only move work from here into the queue.
+CHUNKS_PER_SLOT: Final = 4
+_GROWTH: Final = 4
+
+
+class Submitter(Protocol):
+    """Submits a call with the options of the map."""
+
+    def __call__(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]: ...
+
+
+class Chunks:
+    """One map in progress: takes from the iterables, sends chunks, yields values in order.
+
+    Parameters
+    ----------
+    submit
+        Submits one chunk.
+    fn, iterables
+        As for the builtin ``map``.
+    slots
+        How many attempts run at a time.
+    chunksize
+        Items in a chunk; None: as many as fit into `CHUNK_S`, found out on the way.
+    """
+
+    def __init__(
+        self,
+        submit: Submitter,
+        fn: Callable[..., Any],
+        iterables: tuple[Iterable[Any], ...],
+        slots: int,
+        chunksize: int | None,
+    ) -> None:
+        self._submit = submit
+        self._run = functools.partial(run_chunk, fn)
+        self._items: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
+        self._slots = max(1, slots)
+        self._size = chunksize or 1
+        self._adaptive = chunksize is None
+        self._under_way: deque[tuple[Future[Any], int]] = deque()
+        self._exhausted = False
+        self.fill()
+
+    def fill(self) -> None:
+        """Send chunks until enough are on their way or the iterables are exhausted."""
+        limit = self._slots * CHUNKS_PER_SLOT
+        while not self._exhausted and len(self._under_way) < limit:
+            chunk = list(islice(self._items, self._size))
+            if not chunk:
+                self._exhausted = True
+                break
+            self._under_way.append((self._submit(self._run, chunk), len(chunk)))
+
+    def values(self, timeout: float | None) -> Iterator[Any]:
+        """Yield the values in order; what is on its way is cancelled if the caller stops."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            while self._under_way:
+                future, count = self._under_way.popleft()
+                left = None if deadline is None else deadline - time.monotonic()
+                try:
+                    values = future.result(left)
+                except BaseException:
+                    self._under_way.appendleft((future, count))
+                    raise
+                self._learn(future, count)
+                self.fill()
+                yield from values
+        finally:
+            for future, _ in self._under_way:
+                if not future.done():
+                    future.cancel()
+
+    def _learn(self, future: Future[Any], count: int) -> None:
+        if not self._adaptive or future.duration is None:
+            return
+        for_one = max(future.duration / count, 1e-7)
+        best = int(CHUNK_S / for_one)
+        self._size = max(1, min(best, self._size * _GROWTH, MAX_CHUNK))

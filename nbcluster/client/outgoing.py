@@ -1,0 +1,98 @@
+"""Submissions on their way: the outbox, and what the master has not acknowledged."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from nbcluster.core.model import Definition, NewTask, Template
+from nbcluster.wire import codec
+from nbcluster.wire import messages as m
+
+#: Tasks in one message at the most: bounds what a turn of the master takes at once.
+MESSAGE_TASKS: Final = 256
+
+
+class Outgoing:
+    """Tasks that wait to be sent, and messages that wait to be acknowledged.
+
+    Not locked: the link's lock guards it, but for ``add``, which only appends.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: list[NewTask] = []
+        self._templates: list[Template] = []
+        self._calls: list[tuple[Template, Definition, Definition | None]] = []
+        self._number = 0
+        self.unacknowledged: dict[int, bytes] = {}
+        self._to_send: list[bytes] = []
+        self._known: set[str] = set()  #: definitions this session's master was sent
+        self._oldest_at = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Tasks and messages that were not sent yet."""
+        return len(self._tasks) + len(self._to_send)
+
+    def add(self, task: NewTask, call: tuple[Template, Definition, Definition | None]) -> int:
+        """Put a task into the outbox; return how many are in it now."""
+        self._calls.append(call)
+        self._tasks.append(task)
+        return len(self._tasks)
+
+    def take(self) -> list[bytes]:
+        """Return the messages to send now."""
+        while self._tasks:
+            self._pack()
+        frames, self._to_send = self._to_send, []
+        return frames
+
+    def _pack(self) -> None:
+        """Make one message of the first tasks; an interrupt anywhere here loses none of them."""
+        count = min(len(self._tasks), MESSAGE_TASKS)
+        tasks = self._tasks[:count]
+        places: dict[int, int] = {}
+        templates: list[Template] = []
+        definitions: list[Definition] = []
+        known = self._known
+        for task, (template, *needed) in zip(tasks, self._calls, strict=False):
+            place = places.get(id(template))
+            if place is None:
+                place = places[id(template)] = len(templates)
+                templates.append(template)
+                for definition in needed:
+                    if definition is not None and definition.hash not in known:
+                        known.add(definition.hash)
+                        definitions.append(definition)
+            task.template = place
+        number = self._number + 1
+        frame = codec.encode(m.Submit(number, definitions, templates, tasks))
+        if not self.unacknowledged:
+            self._oldest_at = time.monotonic()
+        self.unacknowledged[number] = frame
+        self._to_send.append(frame)
+        self._number = number
+        del self._tasks[:count], self._calls[:count]
+
+    def acknowledged(self, number: int) -> None:
+        """Drop the messages up to ``number``: they are durable."""
+        unacknowledged = self.unacknowledged
+        if not unacknowledged:
+            return
+        for known in list(unacknowledged):
+            if known > number:
+                break
+            del unacknowledged[known]
+        self._oldest_at = time.monotonic()
+
+    def is_overdue(self, now: float, limit_s: float) -> bool:
+        """Return whether nothing was acknowledged for ``limit_s`` though something waits for it."""
+        if self.unacknowledged and now - self._oldest_at > limit_s:
+            self._oldest_at = now
+            return True
+        return False
+
+    def repeat_all(self) -> None:
+        """Have everything that was not acknowledged sent (again), in order."""
+        self._known.clear()
+        self._to_send = list(self.unacknowledged.values())

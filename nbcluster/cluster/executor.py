@@ -1,0 +1,141 @@
+"""``ClusterExecutor``: a stand-alone executor that starts and stops its own cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from nbcluster.client.cluster import Cluster
+from nbcluster.client.future import Future
+from nbcluster.cluster.start import start
+from nbcluster.core.model import Ended
+from nbcluster.errors import InitializerError, NbclusterError, UnpicklableError
+from nbcluster.ids import random_id
+from nbcluster.options import CallOptions
+
+T = TypeVar("T")
+
+_exiting = False
+_executors: weakref.WeakSet[ClusterExecutor] = weakref.WeakSet()
+
+
+class ClusterExecutor(Cluster):
+    """A drop-in for ``concurrent.futures.ProcessPoolExecutor`` on a cluster of its own.
+
+    Parameters
+    ----------
+    max_workers
+        Engines; default: the processors of this machine.
+    initializer, initargs
+        Called once in every executor process before it runs anything.
+
+    Notes
+    -----
+    As with the standard pools, what is open when the program ends is finished first, and what
+    tasks print appears on this process's own streams.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+    ) -> None:
+        workers = os.cpu_count() or 1 if max_workers is None else max_workers
+        if workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._broken: str | bool = False
+        self._workers = workers
+        self._is_shut_down = False
+        name = random_id("executor-", 10)
+        cluster = start(workers, name=name)
+        super().__init__(cluster.client, name, owned=True)
+        cluster.client.echo = _relay
+        if initializer is not None:
+            self._initialize(initializer, initargs)
+        _executors.add(self)
+
+    def _initialize(self, initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> None:
+        from nbcluster.calls import initialize
+
+        try:
+            self.set_up(initialize, (initializer, initargs), 60.0)
+        except InitializerError as error:
+            logging.getLogger("concurrent.futures").critical(
+                "Exception in initializer: %s", error.message
+            )
+            self._broken = str(error)
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:  # type: ignore[override]
+        """Run ``fn(*args, **kwargs)`` in an executor process and return its future.
+
+        Raises
+        ------
+        RuntimeError
+            After ``shutdown``, or while the interpreter ends.
+        BrokenExecutor
+            If the initializer failed.
+        """
+        if self._broken:
+            raise InitializerError(str(self._broken))
+        if _exiting:
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        if self._is_shut_down:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        try:
+            return self._client.submit(self._options, fn, args, kwargs)
+        except (UnpicklableError, pickle.PicklingError) as error:
+            # As with the standard pools: what cannot be pickled fails the future.
+            failed: Future[T] = Future(self._client, "", "")
+            failed.on_refused(error)
+            return failed
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End it, as ``concurrent.futures.Executor.shutdown``."""
+        if self._is_shut_down and not wait:
+            return
+        self._is_shut_down = True
+        if cancel_futures:
+            # What runs is finished, as in the standard pools; so are those about to be run.
+            self.cancel(self._client.open_futures()[self._workers :])
+        if wait:
+            super().shutdown(wait=True)
+        else:
+            closer = threading.Thread(
+                target=super().shutdown, name=f"nbcluster-shutdown-{self.name}", daemon=False
+            )
+            closer.start()
+
+    @classmethod
+    def _of(cls, client: Any, name: str, owned: bool, options: CallOptions) -> Cluster:
+        return Cluster(client, name, owned=owned, options=options)
+
+
+def _relay(ended: Ended) -> None:
+    """Write what a task printed to this process's own streams."""
+    for stream, data in ((sys.stdout, ended.stdout), (sys.stderr, ended.stderr)):
+        if data and stream is not None:
+            stream.write(bytes(data).decode("utf-8", "replace"))
+            stream.flush()
+
+
+def _finish_all() -> None:
+    """Finish what is open before the interpreter ends, as the standard pools do."""
+    global _exiting  # noqa: PLW0603 - a fact about the process
+    _exiting = True
+    for executor in list(_executors):
+        with contextlib.suppress(NbclusterError):
+            executor.shutdown(wait=True)
+
+
+# Before threads are joined: ``atexit`` comes too late for a thread to be started or waited for.
+threading._register_atexit(_finish_all)  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""The executor: a process in which user code runs, on its main thread."""

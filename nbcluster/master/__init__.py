@@ -1,0 +1,1 @@
+"""The master: the one process that owns all state. A shell round the core."""

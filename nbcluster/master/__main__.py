@@ -1,0 +1,186 @@
+"""``python -m nbcluster.master``: one master process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+import nbcluster
+from nbcluster.core.machine import Machine
+from nbcluster.core.memo import Limits
+from nbcluster.errors import FencedError, NbclusterError
+from nbcluster.journal import Journal
+from nbcluster.master import rebuild
+from nbcluster.master.config import MasterConfig
+from nbcluster.master.keeper import Keeper
+from nbcluster.master.loop import Loop
+from nbcluster.transport.connection import Connection, new_key, write_connection
+from nbcluster.transport.rundir import ClusterDir, FileLock
+from nbcluster.transport.sockets import Router
+from nbcluster.wire import codec
+
+log = logging.getLogger("nbcluster.master")
+
+#: Exit codes that the starter reads.
+EXIT_FAILED = 1
+EXIT_LOCKED = 2
+
+
+def main(argv: list[str]) -> int:
+    """Run a master with the configuration in ``argv[1]`` (JSON)."""
+    config = msgspec.json.decode(argv[1], type=MasterConfig)
+    where = ClusterDir(config.name, Path(config.directory))
+    logging.basicConfig(
+        filename=where.logs / "master.log",
+        level=config.log_level,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    lock = FileLock.acquire(where.lock_file)
+    if lock is None:
+        print(f"cluster {config.name!r} already has a master", file=sys.stderr)
+        return EXIT_LOCKED
+    try:
+        return _run(config, where)
+    except NbclusterError as error:
+        log.error("%s", error)
+        print(f"{type(error).__name__}\n{error}", file=sys.stderr, flush=True)
+        return EXIT_FAILED
+    finally:
+        lock.release()
+
+
+def _run(config: MasterConfig, where: ClusterDir) -> int:
+    poller = select.poll()
+    owner = (config.owner_fd, config.owner_pid) if config.owner_fd >= 0 else None
+    keeper = Keeper(where.connection_file, owner, poller, where.logs)
+    journal = Journal(config.journal, durability=config.durability)
+    started = False
+    try:
+        # Engines take as long to start as we do: they wait for the connection file.
+        keeper.scale(config.group, config.engines, config.slots)
+        machine = _rebuild(config, journal)
+        loop = _open(config, where, machine, journal, keeper, poller)
+        started = True
+        _serve(config, loop, poller)
+    finally:
+        if not started:
+            keeper.stop_all(0.0)
+        journal.close()
+    _leave(where, loop)
+    return 0
+
+
+def _rebuild(config: MasterConfig, journal: Journal) -> Machine:
+    machine = Machine(
+        Limits(
+            max_pending=config.max_pending,
+            retention_s=config.retention_s,
+            retention_tasks=config.retention_tasks,
+        )
+    )
+    count = rebuild.replay(journal, machine)
+    epoch = journal.begin_epoch()
+    now = time.time()
+    journal.commit(machine.begin(epoch, now), epoch, now)
+    log.info("epoch %d, %d records replayed", epoch, count)
+    return machine
+
+
+def _open(
+    config: MasterConfig,
+    where: ClusterDir,
+    machine: Machine,
+    journal: Journal,
+    keeper: Keeper,
+    poller: select.poll,
+) -> Loop:
+    epoch = machine.state.epoch
+    address = f"ipc://{where.socket_path(epoch)}"
+    connection = Connection(
+        name=config.name,
+        epoch=epoch,
+        address=address,
+        key=new_key(),
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        version=nbcluster.__version__,
+        directory=str(where.path),
+        run=str(where.run),
+        blobs=str(where.blobs),
+        persist=config.persist,
+    )
+    for engine in machine.state.engines.values():
+        if engine.host == connection.host:
+            keeper.watch(engine.id, engine.pid)
+    _sweep(where, machine, keeper)
+    router = Router(address, codec.MAX_FRAME_BYTES)
+    loop = Loop(config, connection, machine, journal, router, keeper, poller)
+    for engine in machine.state.engines.values():
+        if engine.host == connection.host and not keeper.is_watched(engine.id):
+            loop.engine_is_gone(engine.id)
+    write_connection(where.connection_file, connection)
+    return loop
+
+
+def _sweep(where: ClusterDir, machine: Machine, keeper: Keeper) -> None:
+    """Remove what a dead predecessor left; engines that wait for us still use their pages."""
+    if any(keeper.is_watched(engine) for engine in machine.state.engines):
+        where.sweep_sockets(machine.state.epoch)
+        return
+    needed = {
+        blob for task in machine.state.tasks.values() for blob in (*task.blobs, *task.result_blobs)
+    }
+    where.sweep(keep_blobs=needed)
+
+
+def _serve(config: MasterConfig, loop: Loop, poller: select.poll) -> None:
+    others: dict[int, Callable[[], None]] = {}
+    wakeup_read, wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wakeup_write)
+
+    def on_signal() -> None:
+        for number in os.read(wakeup_read, 64):
+            loop.interrupt(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # the wake-up descriptor tells it to the loop
+    others[wakeup_read] = on_signal
+    if config.owner_fd >= 0:
+        others[config.owner_fd] = lambda: loop.stop("its owner has gone")
+        try:
+            owner = os.pidfd_open(config.owner_pid)
+        except OSError:
+            log.info("the owner has gone already, or processes cannot be watched here")
+        else:
+            others[owner] = others[config.owner_fd]
+    for fd in others:
+        poller.register(fd, select.POLLIN)
+    try:
+        loop.serve(others)
+    except FencedError as error:
+        loop.fenced(error)
+    finally:
+        signal.set_wakeup_fd(-1)
+
+
+def _leave(where: ClusterDir, loop: Loop) -> None:
+    loop.close()
+    if loop.keeps_journal and loop.config.own_journal:
+        where.connection_file.unlink(missing_ok=True)
+        where.sweep()
+    else:
+        where.remove()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

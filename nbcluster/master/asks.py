@@ -1,0 +1,308 @@
+"""Answers what clients ask. One function for each op; a decision goes to the core as an event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from nbcluster.core import events as e
+from nbcluster.core import history, views
+from nbcluster.core.model import TERMINAL, Definition, EngineState, State, Task
+from nbcluster.errors import NbclusterError, OptionError, UnknownIdError
+
+if TYPE_CHECKING:
+    from nbcluster.master.loop import Loop
+
+#: An answer that is known once the turn was decided and is durable; None: not yet.
+Answer = Callable[[], Any]
+
+PAGE: Final = 5_000
+
+
+def _columns(names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    return {name: list(column) for name, column in zip(names, columns, strict=True)}
+
+
+def _task(loop: Loop, name: str) -> Task:
+    task = loop.machine.state.tasks.get(name)
+    if task is None:
+        raise UnknownIdError("task", name, "It was forgotten by retention, or never was.")
+    return task
+
+
+# --------------------------------------------------------------------------- tables
+
+
+def tasks(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Page of the table of tasks: ``state``, ``first``, ``limit``."""
+    first, limit = int(args.get("first", 0)), min(int(args.get("limit", PAGE)), PAGE)
+    state, memo = loop.machine.state, loop.machine.memo
+    rows = views.task_rows(state, memo, args.get("state"), first, limit, loop.now)
+    answer = _columns(views.TASK_COLUMNS, rows)
+    return lambda: answer
+
+
+def attempts(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Table of attempts of the ``tasks`` named, or of all."""
+    names = args.get("tasks") or list(loop.machine.state.tasks)
+    return lambda: _columns(views.ATTEMPT_COLUMNS, views.attempt_rows(loop.machine.state, names))
+
+
+def engines(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Table of engines."""
+    return lambda: _columns(views.ENGINE_COLUMNS, views.engine_rows(loop.machine.state, loop.now))
+
+
+def dead_letters(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Table of dead letters."""
+    return lambda: _columns(views.DEAD_LETTER_COLUMNS, views.dead_letter_rows(loop.machine.state))
+
+
+def events(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Page of the events after offset ``since``."""
+
+    def answer() -> dict[str, Any]:
+        seq = int(args.get("since", 0)) >> history.OFFSET_SHIFT
+        seq = max(seq - 1, 0) if int(args.get("since", 0)) else 0
+        turns = loop.journal.turns(int(args.get("seq", seq)), 500)
+        leases: dict[int, str] = dict(args.get("leases") or {})
+        tries: dict[str, int] = dict(args.get("tries") or {})
+        rows = [
+            row
+            for turn in turns
+            for row in history.events(turn.seq, turn.at, turn.records, leases, tries)
+        ]
+        return {
+            "columns": _columns(history.EVENT_COLUMNS, rows),
+            "seq": turns[-1].seq if turns else None,
+            "leases": leases,
+            "tries": tries,
+        }
+
+    return answer
+
+
+def stats(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Counters of the cluster."""
+    return lambda: views.counters(loop.machine.state) | loop.counters()
+
+
+def find(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Id of the task of that id, or the latest of that name."""
+    state, wanted = loop.machine.state, str(args["task"])
+    if wanted not in state.tasks:
+        named = [t.id for t in state.tasks.values() if views.name_of(state, t) == wanted]
+        if not named:
+            raise UnknownIdError("task", wanted, "See cluster.tasks() for those that are known.")
+        wanted = named[-1]
+    task = state.tasks[wanted]
+    answer = {"id": task.id, "name": views.name_of(state, task)}
+    return lambda: answer
+
+
+def why(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Why a task is not running, in words, and what its history is."""
+    state, memo = loop.machine.state, loop.machine.memo
+
+    def answer() -> dict[str, Any]:
+        task = _task(loop, str(args["task"]))
+        return {
+            "state": task.state,
+            "reason": views.reason_of(state, memo, task),
+            "error": views.error_of(task),
+            "cause": task.cause,
+            "attempts": task.attempts,
+            "retries": task.retries,
+            "crashes": task.crashes,
+            "engine": task.executor.partition("/")[0],
+            "due_s": max(0.0, task.due - loop.now) if task.due else 0.0,
+        }
+
+    return answer
+
+
+def call_of(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Function and payload of a task that failed, so that it can be run elsewhere."""
+    task = _task(loop, str(args["task"]))
+    definition = loop.machine.state.definitions.get(task.template.fn)
+    if definition is None or not task.payload:
+        raise UnknownIdError("payload of task", task.id, "It is kept for tasks that failed.")
+    answer = {
+        "fn": definition.hash,
+        "name": definition.name,
+        "blob": definition.blob,
+        "payload": task.payload,
+        "blobs": list(task.blobs),
+    }
+    return lambda: answer
+
+
+# --------------------------------------------------------------------------- orders
+
+
+def cancel(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Cancel the ``tasks`` named, or all that are open."""
+    names = args.get("tasks")
+    if names is None:
+        names = [t.id for t in loop.machine.state.tasks.values() if t.state not in TERMINAL]
+    event = e.CancelAsked(list(names))
+    batch.rare.append(event)
+    return lambda: event.cancelled
+
+
+def redrive(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Put the ``tasks`` named back as new ones, or all dead letters."""
+    names = args.get("tasks")
+    if names is None:
+        names = list(loop.machine.state.dead_letters)
+    event = e.RedriveAsked([str(n) for n in names], client)
+    batch.rare.append(event)
+    return lambda: event.successors
+
+
+def setup(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Have every executor make a call; answered with the version to wait for."""
+    definition = Definition(str(args["hash"]), str(args["name"]), bytes(args["blob"]))
+    event = e.SetupAsked(definition, bytes(args["payload"]), tuple(args.get("blobs") or ()))
+    batch.rare.append(event)
+    return lambda: event.version
+
+
+def setup_done(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Answered when every executor there is has run setup ``version``, or nothing can run."""
+    version = int(args["version"])
+
+    def answer() -> Any:
+        memo, executors = loop.machine.memo, loop.machine.state.executors.values()
+        if memo.broken:
+            return {"error": memo.broken}
+        behind = [x.id for x in executors if x.pid and x.setup < version]
+        return None if behind else {"error": ""}
+
+    return answer
+
+
+def wait_engines(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Answered when ``count`` engines (of ``group``) are ready."""
+    count, group = int(args["count"]), args.get("group")
+
+    def answer() -> Any:
+        ready = [
+            engine
+            for engine in loop.machine.state.engines.values()
+            if engine.state is EngineState.ACTIVE
+            and (group is None or group in engine.groups)
+            and (not engine.slots or any(x.ready for x in engine.executors.values()))
+        ]
+        return len(ready) if len(ready) >= count or loop.machine.memo.broken else None
+
+    return answer
+
+
+def scale(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Want ``count`` engines in ``group``; those too many drain, the youngest first."""
+    group, count = str(args["group"]), int(args["count"])
+    slots = int(args.get("slots") or loop.config.slots)
+    staying = loop.keeper.staying(group)
+    for engine in staying[count:]:
+        loop.keeper.leaving.add(engine)
+        batch.rare.append(e.DrainAsked(engine))
+    loop.keeper.scale(group, count, slots)
+    return lambda: count
+
+
+def drain(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Let one engine finish what runs, then leave; answered when it has left."""
+    engine = str(args["engine"])
+    known = loop.machine.state.engines.get(engine)
+    if known is None:
+        raise UnknownIdError("engine", engine, "See cluster.engines() for those that are there.")
+    group = known.groups[0] if known.groups else "default"
+    if engine in loop.keeper.staying(group) and group in loop.keeper.wanted:
+        loop.keeper.wanted[group] = max(0, loop.keeper.wanted[group] - 1)
+    loop.keeper.leaving.add(engine)
+    batch.rare.append(e.DrainAsked(engine))
+    return lambda: True if engine not in loop.machine.state.engines else None
+
+
+def slots(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Give the engines of ``group``, or one ``engine``, another number of executors."""
+    number, group, engine = int(args["slots"]), str(args["group"]), args.get("engine")
+    chosen = [
+        known.id
+        for known in loop.machine.state.engines.values()
+        if known.id == engine or (engine is None and group in known.groups)
+    ]
+    if engine is not None and not chosen:
+        raise UnknownIdError("engine", str(engine))
+    batch.rare.extend(e.SlotsAsked(name, number) for name in chosen)
+    return lambda: chosen
+
+
+def restart(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Replace all executors; answered when the new ones are ready."""
+    before = {x.id for x in loop.machine.state.executors.values()}
+    batch.rare.append(e.RestartAsked())
+
+    def answer() -> Any:
+        state = loop.machine.state
+        gone = not before & state.executors.keys()
+        ready = all(
+            any(x.ready for x in engine.executors.values())
+            for engine in state.engines.values()
+            if engine.slots
+        )
+        return True if gone and ready else None
+
+    return answer
+
+
+def stop(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Stop the cluster. ``mode``: ``ask`` (refuse while tasks are open), ``drain``, ``now``."""
+    mode = str(args.get("mode", "now"))
+    counts = loop.machine.state.counts
+    if mode == "ask" and loop.machine.state.open_tasks:
+        return lambda: {
+            "stopped": False,
+            "pending": counts[State.PENDING] + counts[State.RETRYING],
+            "running": counts[State.RUNNING],
+        }
+    if mode == "drain":
+        for engine in loop.machine.state.engines:
+            loop.keeper.leaving.add(engine)
+            batch.rare.append(e.DrainAsked(engine))
+        loop.keeper.wanted.clear()
+    loop.stop_when_drained(mode, keep=bool(args.get("keep")))
+    return lambda: {"stopped": True}
+
+
+def info(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """What the cluster was started with."""
+    return lambda: msgspec.to_builtins(loop.config)
+
+
+OPS: Final[dict[str, Callable[[Loop, dict[str, Any], e.Batch, str], Answer]]] = {
+    f.__name__: f
+    for f in (
+        *(tasks, attempts, engines, dead_letters, events, stats, find, why, call_of, cancel),
+        *(redrive, setup, setup_done, wait_engines, scale, drain, slots, restart, stop, info),
+    )
+}
+
+
+def answer_to(
+    loop: Loop, op: str, args: dict[str, Any], batch: e.Batch, client: str
+) -> Answer | NbclusterError:
+    """Return the answer to one question, or the error to send instead."""
+    ask = OPS.get(op)
+    if ask is None:
+        return OptionError(f"there is no request {op!r}")
+    try:
+        return ask(loop, args, batch, client)
+    except NbclusterError as error:
+        return error
+    except (KeyError, TypeError, ValueError) as error:
+        return OptionError(f"request {op!r}: {type(error).__name__}: {error}")

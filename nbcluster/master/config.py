@@ -1,0 +1,25 @@
+"""What a master is told when it is started."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class MasterConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Start options of a master. Travels as JSON on its command line; holds no secret."""
+
+    name: str
+    directory: str  #: the cluster's directory
+    journal: str
+    own_journal: bool  #: the journal lies in the cluster's directory and goes with it
+    engines: int
+    group: str = "default"
+    slots: int = 1
+    persist: bool = False
+    durability: str = "process"
+    max_pending: int = 0
+    retention_s: float = 86_400.0
+    retention_tasks: int = 100_000
+    log_level: str = "INFO"
+    owner_fd: int = -1  #: reading end of a pipe that the owner holds open; -1: nobody owns it
+    owner_pid: int = 0

@@ -1,0 +1,204 @@
+"""What each message means for the core: frames in, events into the batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from nbcluster.core import events as e
+from nbcluster.errors import MalformedError
+from nbcluster.ids import engine_of
+from nbcluster.master.sessions import Session
+from nbcluster.wire import codec
+from nbcluster.wire import messages as m
+
+if TYPE_CHECKING:
+    from nbcluster.master.loop import Loop
+
+log = logging.getLogger(__name__)
+
+
+class Intake:
+    """Reads messages by the role of who sent them."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._readers: dict[str, Callable[[bytes], Any]] = {
+            "client": codec.from_client,
+            "engine": codec.from_engine,
+            "executor": codec.from_executor,
+        }
+        self._to_acknowledge: set[str] = set()
+        self._takers: dict[type, Callable[[Session, Any, e.Batch], None]] = {
+            m.Submit: self._submit,
+            m.Ask: self._loop.ask,
+            m.Watch: self._watch,
+            m.Release: self._release,
+            m.Bye: self._bye,
+            m.Beat: self._beat,
+            m.ExecutorDied: self._executor_died,
+            m.Revoked: self._revoked,
+            m.Output: self._output,
+            m.Drained: self._drained,
+            m.DrainWanted: self._drain_wanted,
+            m.Finished: self._finished,
+            m.SetupDone: self._setup_done,
+        }
+
+    def take(self, peer: bytes, frame: bytes, batch: e.Batch) -> None:
+        """Take in one message.
+
+        Raises
+        ------
+        MalformedError
+            If it is none that this peer may send.
+        """
+        sessions = self._loop.sessions
+        session = sessions.by_peer.get(peer)
+        if session is None:
+            if not sessions.is_refused(peer, self._loop.now):
+                self._greet(peer, codec.hello(frame), batch)
+            return
+        try:
+            message = self._readers[session.role](frame)
+        except MalformedError:
+            if frame[1:2] not in (b"\x01", b"\x02", b"\x03"):  # tags of the greetings
+                raise
+            self._greet(peer, codec.hello(frame), batch)  # said again: our answer was slow
+            return
+        self._takers[type(message)](session, message, batch)
+
+    # ------------------------------------------------------------------ greetings
+
+    def _greet(self, peer: bytes, hello: m.Hello, batch: e.Batch) -> None:
+        loop = self._loop
+        session, answer = loop.sessions.open(peer, hello)
+        if session is None or isinstance(answer, m.Refusal):
+            log.warning("refused a peer: %s", answer)
+            loop.reply_to(peer, answer)
+            return
+        welcome = m.Welcome(loop.machine.state.epoch, answer.cluster, answer.version, loop.now)
+        loop.send(session, welcome)
+        match hello:
+            case m.EngineHello():
+                batch.rare.append(
+                    e.EngineCame(
+                        hello.engine,
+                        hello.pid,
+                        hello.host,
+                        hello.groups,
+                        hello.slots,
+                        hello.python,
+                        hello.executors,
+                    )
+                )
+                if hello.host == loop.connection.host:
+                    loop.keeper.watch(hello.engine, hello.pid)
+            case m.ExecutorHello():
+                session.known.clear()
+                batch.rare.append(e.ExecutorCame(hello.executor, hello.pid, hello.holds))
+            case m.ClientHello():
+                log.info("client %s (pid %d) is here", hello.client, hello.pid)
+
+    def _bye(self, session: Session, message: m.Bye, batch: e.Batch) -> None:
+        if session.role == "engine":
+            batch.rare.append(e.EngineLeft(session.name))
+        self._loop.sessions.close(session)
+
+    # ------------------------------------------------------------------ clients
+
+    def _submit(self, session: Session, message: m.Submit, batch: e.Batch) -> None:
+        if self._loop.disk_is_full:
+            text = "The disk under the journal is full; nothing new is taken until it has room."
+            refused = [(task.id, "JournalFullError", (text,)) for task in message.tasks]
+            session.sent += 1
+            session.acked = message.number
+            self._loop.send(session, m.Updates(session.sent, message.number, [], [], [], refused))
+            return
+        batch.submissions.append(
+            e.Submission(session.name, message.definitions, message.templates, message.tasks)
+        )
+        session.acked = max(session.acked, message.number)
+        self._to_acknowledge.add(session.name)
+
+    def acknowledge(self) -> None:
+        """Tell clients what is durable, where no news has told it already."""
+        names, self._to_acknowledge = self._to_acknowledge, set()
+        for name in names:
+            session = self._loop.sessions.by_name.get(name)
+            if session is not None and session.told < session.acked:
+                session.told = session.acked
+                session.sent += 1
+                self._loop.send(session, m.Updates(session.sent, session.acked, [], [], [], []))
+
+    def _watch(self, session: Session, message: m.Watch, batch: e.Batch) -> None:
+        batch.rare.append(e.WatchAsked(session.name, message.tasks))
+
+    def _release(self, session: Session, message: m.Release, batch: e.Batch) -> None:
+        batch.rare.append(e.ReleaseAsked(message.tasks))
+
+    # ------------------------------------------------------------------ engines
+
+    def _beat(self, session: Session, message: m.Beat, batch: e.Batch) -> None:
+        batch.rare.append(
+            e.EngineBeat(session.name, message.running, message.progress, message.rss_bytes)
+        )
+
+    def _executor_died(self, session: Session, message: m.ExecutorDied, batch: e.Batch) -> None:
+        self._must_own(session, message.executor)
+        gone = self._loop.sessions.by_name.get(message.executor)
+        if gone is not None:
+            self._loop.sessions.close(gone)
+        log.info("executor %s: %s", message.executor, message.signal)
+        batch.rare.append(
+            e.ExecutorEnded(
+                message.executor,
+                message.token,
+                message.signal,
+                message.peak_bytes,
+                message.stdout,
+                message.stderr.encode(),
+                message.expected,
+            )
+        )
+
+    def _must_own(self, session: Session, executor: str) -> None:
+        if engine_of(executor) != session.name:
+            raise MalformedError(f"engine {session.name} speaks for executor {executor}")
+
+    def _revoked(self, session: Session, message: m.Revoked, batch: e.Batch) -> None:
+        self._must_own(session, message.executor)
+        batch.rare.append(e.RevokeAnswered(message.executor, message.watermark, message.current))
+
+    def _output(self, session: Session, message: m.Output, batch: e.Batch) -> None:
+        by_token = {
+            token: task
+            for engine in (self._loop.machine.state.engines.get(session.name),)
+            if engine is not None
+            for x in engine.executors.values()
+            for token, task in x.leases.items()
+        }
+        for token, stream, offset, data in message.chunks:
+            task = by_token.get(token)
+            if task is not None and task.token == token:
+                chunk = (task.id, max(task.attempts, 1), stream, offset, data)
+                self._loop.send_to(task.client, m.OutputNews([chunk]))
+
+    def _drained(self, session: Session, message: m.Drained, batch: e.Batch) -> None:
+        batch.rare.append(e.EngineLeft(session.name))
+
+    def _drain_wanted(self, session: Session, message: m.DrainWanted, batch: e.Batch) -> None:
+        self._loop.keeper.leaving.add(session.name)
+        batch.rare.append(e.DrainAsked(session.name))
+
+    # ------------------------------------------------------------------ executors
+
+    def _finished(self, session: Session, message: m.Finished, batch: e.Batch) -> None:
+        if message.number <= session.acked:
+            return  # sent again because our acknowledgement was late
+        session.acked = message.number
+        batch.outcomes.append((session.name, message.outcomes))
+
+    def _setup_done(self, session: Session, message: m.SetupDone, batch: e.Batch) -> None:
+        batch.rare.append(e.SetupAnswered(session.name, message.version, message.error))

@@ -1,0 +1,313 @@
+"""The master's loop: receive, decide, persist, send. It decides nothing itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from nbcluster.core import events as e
+from nbcluster.core import records as r
+from nbcluster.core.machine import Machine
+from nbcluster.errors import FencedError, JournalFullError, MalformedError, NbclusterError
+from nbcluster.journal import Journal
+from nbcluster.master import outbox, rebuild
+from nbcluster.master.asks import Answer, answer_to
+from nbcluster.master.config import MasterConfig
+from nbcluster.master.intake import Intake
+from nbcluster.master.keeper import Keeper
+from nbcluster.master.sessions import Session, Sessions
+from nbcluster.transport.connection import Connection
+from nbcluster.transport.sockets import Router
+from nbcluster.wire import codec
+from nbcluster.wire import messages as m
+
+log = logging.getLogger(__name__)
+
+#: Messages taken in one turn: bounds how long the first of them waits for its commit.
+TURN: Final = 64
+#: Seconds between attempts to write to a full disk.
+FULL_DISK_S: Final = 0.5
+#: Seconds a stopping master gives engines to end before it kills them.
+STOP_S: Final = 5.0
+
+
+class Loop:
+    """One running master."""
+
+    def __init__(
+        self,
+        config: MasterConfig,
+        connection: Connection,
+        machine: Machine,
+        journal: Journal,
+        router: Router,
+        keeper: Keeper,
+        poller: select.poll,
+    ) -> None:
+        self.config = config
+        self.connection = connection
+        self.machine = machine
+        self.journal = journal
+        self.keeper = keeper
+        self.now = time.time()
+        self.turns = 0
+        self.stale_results = 0
+        self.sessions = Sessions(connection)
+        self._router = router
+        self._poller = poller
+        self._intake = Intake(self)
+        self._batch = e.Batch()
+        self._pending: list[tuple[Session, int, Answer]] = []  #: asks answered after a turn
+        self._errors: list[tuple[Session, int, NbclusterError]] = []
+        self._owed: list[r.Record] = []  #: records that a full disk did not take
+        self._held: list[e.Step] = []  #: what may be sent only when those are durable
+        self._stop_mode = ""
+        self._keep = False
+        self._stop_by = 0.0
+        self.stopped = False
+
+    # ------------------------------------------------------------------ one turn
+
+    def turn(self) -> None:
+        """Take in what has come, decide, make it durable, and only then send."""
+        now = self.now = max(self.now, time.time())  # the core's time never goes back
+        self.turns += 1
+        batch, self._batch = self._batch, e.Batch()
+        for peer, frame in self._router.receive(TURN):
+            try:
+                self._intake.take(peer, frame, batch)
+            except MalformedError as error:  # one bad peer must not stop the others
+                if not self.sessions.malformed(peer, now):
+                    log.warning("dropped a message: %s", error)
+        step = self.machine.handle(batch, now)
+        self._finish(step)
+
+    def _finish(self, step: e.Step) -> None:
+        if self._commit(step.records):
+            for held in self._held:
+                self._send(held)
+            self._held.clear()
+            self._send(step)
+            self._answer()
+        else:
+            self._held.append(step)
+
+    def _commit(self, records: list[r.Record]) -> bool:
+        """Make records durable. A newer master's epoch in the journal raises: we are fenced."""
+        if self._owed:
+            records = self._owed + records
+        if not records:
+            return True
+        try:
+            self.journal.commit(records, self.machine.state.epoch, self.now)
+        except JournalFullError as error:
+            if not self._owed:
+                log.error("%s; no new tasks are taken until there is room", error)
+            self._owed = records
+            return False
+        if self._owed:
+            log.info("the journal has room again")
+            self._owed = []
+        return True
+
+    @property
+    def disk_is_full(self) -> bool:
+        """Whether records wait for room on the disk; then no new tasks are taken."""
+        return bool(self._owed)
+
+    # ------------------------------------------------------------------ sending
+
+    def _send(self, step: e.Step) -> None:
+        if step.runs:
+            outbox.send_runs(self, step.runs)
+        if step.news:
+            outbox.send_news(self, step.news)
+        self._intake.acknowledge()
+        if step.setup_executors:
+            outbox.send_setups(self, step.setup_executors)
+        for order in step.orders:
+            self.send_to(outbox.engine_of(order), outbox.message_of(order))
+        if step.garbage:
+            outbox.remove_blobs(Path(self.connection.blobs), step.garbage)
+        if step.stale:
+            self.stale_results += len(step.stale)
+            log.info("%d results of lost leases were dropped", len(step.stale))
+        for record in step.records:
+            if type(record) is r.EngineGone:
+                self.keeper.replenish()
+
+    def send_to(self, name: str, message: Any) -> bool:
+        """Send one message to a connected peer, by the name of client, engine or executor."""
+        session = self.sessions.by_name.get(name)
+        return session is not None and self.send(session, message)
+
+    def send(self, session: Session, message: Any) -> bool:
+        """Send one message; a peer that cannot be reached any more loses its session."""
+        if self._router.send(session.peer, codec.encode(message)):
+            return True
+        self.sessions.close(session)
+        return False
+
+    def reply_to(self, peer: bytes, message: Any) -> None:
+        """Send one message to a peer that has no session."""
+        self._router.send(peer, codec.encode(message))
+
+    # ------------------------------------------------------------------ asks
+
+    def ask(self, session: Session, ask: m.Ask, batch: e.Batch) -> None:
+        """Have a question answered once this turn is durable."""
+        answer = answer_to(self, ask.op, ask.args, batch, session.name)
+        if isinstance(answer, NbclusterError):
+            self._errors.append((session, ask.request, answer))
+        else:
+            self._pending.append((session, ask.request, answer))
+
+    def _answer(self) -> None:
+        errors, self._errors = self._errors, []
+        for session, request, error in errors:
+            self.send(session, m.Reply(request, None, type(error).__name__, error.args))
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, []
+        for session, request, answer in pending:
+            self._answer_one(session, request, answer)
+
+    def _answer_one(self, session: Session, request: int, answer: Answer) -> None:
+        try:
+            value = answer()
+        except NbclusterError as error:
+            self.send(session, m.Reply(request, None, type(error).__name__, error.args))
+            return
+        if value is None:  # not yet: asked again after the next turn
+            if self.sessions.by_name.get(session.name) is session:
+                self._pending.append((session, request, answer))
+            return
+        self.send(session, m.Reply(request, value))
+
+    def counters(self) -> dict[str, Any]:
+        """Return what only the shell knows of the cluster's numbers."""
+        return {
+            "turns": self.turns,
+            "master_pid": os.getpid(),
+            "stale_results": self.stale_results,
+            "malformed_messages": self.sessions.dropped,
+            "clients": sum(s.role == "client" for s in self.sessions.by_name.values()),
+            "journal_bytes": self.journal.size_bytes(),
+            "disk_full": self.disk_is_full,
+        }
+
+    # ------------------------------------------------------------------ serving
+
+    def serve(self, others: dict[int, Callable[[], None]]) -> None:
+        """Run until told to stop.
+
+        Parameters
+        ----------
+        others
+            Descriptors beside the socket and the engine processes, and what to do when one of
+            them becomes readable.
+        """
+        router, poll = self._router, self._poller.poll
+        self._poller.register(router.fd, select.POLLIN)
+        while not self.stopped:
+            wait_ms = 0 if router.ready() or self._batch.rare else self._wait_ms()
+            for fd, _ in poll(wait_ms):
+                if self.keeper.owns(fd):
+                    self._engine_ended(fd)
+                elif fd in others:
+                    others[fd]()
+            self.turn()
+            if self._stop_mode:
+                self._try_to_stop()
+            if wait_ms:
+                rebuild.clean(self.journal, self.machine)
+
+    def _wait_ms(self) -> float | None:
+        if self._owed:
+            return FULL_DISK_S * 1000
+        due = self.machine.due(self.now)
+        if self._stop_mode:
+            due = min(due or self._stop_by, self._stop_by)
+        if self.journal.cleanable() > 0:
+            return 1
+        if due is None:
+            return None
+        # Rounded up: a turn that comes too early would find nothing due and be followed at once.
+        return max(0.0, (due - time.time()) * 1000) + 1
+
+    def _engine_ended(self, fd: int) -> None:
+        engine, pid, how = self.keeper.ended(fd)
+        known = self.machine.state.engines.get(engine)
+        if known is not None and known.pid != pid:
+            return  # it came back as another process
+        log.info("engine %s (pid %d): %s", engine, pid, how)
+        begun = outbox.last_words(Path(self.connection.run), known) if known else {}
+        self._batch.rare.append(e.EngineDied(engine, how, begun))
+        if known is None:
+            self.keeper.replenish()
+
+    def engine_is_gone(self, engine: str) -> None:
+        """An engine of the journal does not live any more: found out while we were starting."""
+        known = self.machine.state.engines[engine]
+        begun = outbox.last_words(Path(self.connection.run), known)
+        self._batch.rare.append(e.EngineDied(engine, "ended while no master was there", begun))
+
+    # ------------------------------------------------------------------ stopping
+
+    def stop_when_drained(self, mode: str, *, keep: bool) -> None:
+        """Stop after this turn, or with ``drain`` when the engines have left."""
+        self._stop_mode, self._keep = mode, keep
+        limit = self.machine.memo.limits.drain_s + 5 if mode == "drain" else 0.0
+        self._stop_by = time.time() + limit
+
+    def interrupt(self, number: int) -> None:
+        """A signal: drain first, stop at once at the second."""
+        if self._stop_mode or not self.machine.state.engines:
+            self.stop_when_drained("now", keep=True)
+            return
+        log.info("%s: draining; once more stops at once", signal.Signals(number).name)
+        for engine in self.machine.state.engines:
+            self.keeper.leaving.add(engine)
+            self._batch.rare.append(e.DrainAsked(engine))
+        self.keeper.wanted.clear()
+        self.stop_when_drained("drain", keep=True)
+
+    def _try_to_stop(self) -> None:
+        drained = not self.machine.state.engines
+        if self._stop_mode == "drain" and not drained and time.time() < self._stop_by:
+            return
+        self.stop("stopped")
+
+    def stop(self, reason: str) -> None:
+        """End engines, tell clients, and leave the loop."""
+        if self.stopped:
+            return
+        self.stopped = True
+        log.info("the cluster stops: %s", reason)
+        for session in list(self.sessions.by_name.values()):
+            if session.role == "engine":
+                self.send(session, m.Leave(reason))
+        self.keeper.stop_all(STOP_S)
+        for session in list(self.sessions.by_name.values()):
+            if session.role == "client":
+                self.send(session, m.Closing(reason))
+
+    @property
+    def keeps_journal(self) -> bool:
+        """Whether what is open should still be there at the next start."""
+        return self._keep or not self.config.own_journal
+
+    def close(self) -> None:
+        """Close the socket; last messages get a moment to leave."""
+        self._router.close()
+
+    def fenced(self, error: FencedError) -> None:
+        """A newer master has taken over: send nothing, and go."""
+        log.error("%s", error)
+        self.stopped = True

@@ -1,0 +1,113 @@
+"""What a decided step means for the sockets and for shared memory."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbcluster.core import events as e
+from nbcluster.core.model import Definition, Engine, Run
+from nbcluster.transport.page import Page, page_name
+from nbcluster.wire import messages as m
+
+if TYPE_CHECKING:
+    from nbcluster.master.loop import Loop
+
+#: Seconds between SIGINT and SIGKILL.
+KILL_GRACE_S = 3.0
+
+
+def send_runs(loop: Loop, runs: dict[str, list[Run]]) -> None:
+    """Send each executor its attempts, with the definitions it does not have."""
+    known_definitions = loop.machine.state.definitions
+    for name, list_of_runs in runs.items():
+        session = loop.sessions.by_name.get(name)
+        if session is None:
+            continue  # its engine will tell its end, and the leases come back
+        definitions: list[Definition] = []
+        known = session.known
+        for run in list_of_runs:
+            for fn in (run.fn, run.retry_on) if run.retry_on else (run.fn,):
+                if fn not in known:
+                    known.add(fn)
+                    definition = known_definitions.get(fn)
+                    if definition is not None:
+                        definitions.append(definition)
+        session.told = session.acked
+        loop.send(session, m.Runs(session.acked, definitions, list_of_runs))
+
+
+def send_news(loop: Loop, news: dict[str, e.News]) -> None:
+    """Send each client its news of this turn, in one message."""
+    for name, of_client in news.items():
+        session = loop.sessions.by_name.get(name)
+        if session is None:
+            continue  # it asks for its tasks when it is back
+        if not (of_client.ended or of_client.moved or of_client.aliases or of_client.refused):
+            continue
+        session.sent += 1
+        session.told = session.acked
+        loop.send(
+            session,
+            m.Updates(
+                session.sent,
+                session.acked,
+                of_client.ended,
+                of_client.moved,
+                of_client.aliases,
+                of_client.refused,
+            ),
+        )
+
+
+def send_setups(loop: Loop, executors: set[str]) -> None:
+    """Send the calls that executors have not made yet, all in one message."""
+    state = loop.machine.state
+    for name in executors:
+        executor, session = state.executors.get(name), loop.sessions.by_name.get(name)
+        if executor is None or session is None:
+            continue
+        setups = [s for s in state.setups if s.version > executor.setup]
+        if not setups:
+            continue
+        definitions = [state.definitions[s.fn] for s in setups]
+        calls = [(s.fn, s.payload, s.blobs) for s in setups]
+        loop.send(session, m.Setup(setups[-1].version, definitions, calls))
+
+
+def engine_of(order: e.Order) -> str:
+    """Return the engine that an order is for."""
+    return order.engine
+
+
+def message_of(order: e.Order) -> Any:
+    """Return the message that carries an order."""
+    match order:
+        case e.KillOrder():
+            return m.Kill(order.executor, order.token, order.reason, KILL_GRACE_S)
+        case e.RevokeOrder():
+            return m.Revoke(order.executor, order.watermark)
+        case e.SlotsOrder():
+            return m.SetSlots(order.slots)
+        case e.RestartOrder():
+            return m.Restart()
+        case e.LeaveOrder():
+            return m.Leave(order.reason)
+
+
+def remove_blobs(directory: Path, names: list[str]) -> None:
+    """Remove shared buffers that no task needs any more."""
+    for name in names:
+        if "/" not in name and not name.startswith("."):
+            with contextlib.suppress(FileNotFoundError):
+                (directory / name).unlink()
+
+
+def last_words(run_directory: Path, engine: Engine) -> dict[str, int]:
+    """Return what the executors of a dead engine had begun and not ended, from their pages."""
+    begun: dict[str, int] = {}
+    for name in engine.executors:
+        with contextlib.suppress(OSError, ValueError):  # no page: what was seen running counts
+            begun[name], _ = Page.read_current(run_directory / page_name(name))
+    return begun

@@ -1,0 +1,89 @@
+"""From the journal to the state at a start, and from the state to snapshots while it runs."""
+
+from __future__ import annotations
+
+import msgspec
+
+from nbcluster.core import records as r
+from nbcluster.core.machine import Machine
+from nbcluster.core.model import Definition, Task, Template
+from nbcluster.errors import InvariantError, JournalCorruptError
+from nbcluster.journal import Journal
+
+
+class Header(msgspec.Struct, array_like=True):
+    """What a snapshot keeps that belongs to no task."""
+
+    epoch: int
+    submitted: int
+    setups: list[r.SetupAdded]
+    engines: list[r.EngineUp]
+
+
+_decode = msgspec.msgpack.Decoder(Header).decode
+
+
+class Replay:
+    """Takes in what a journal holds."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._state = machine.state
+        self._state.replaying = True
+
+    def restore_definition(self, definition: Definition) -> None:
+        """Take in a definition."""
+        self._state.definitions[definition.hash] = definition
+
+    def restore_template(self, number: int, template: Template) -> None:
+        """Take in a template."""
+        self._state.templates[number] = template
+        self._state.template_numbers[template] = number
+
+    def restore_header(self, header: bytes) -> None:
+        """Take in what belongs to no task."""
+        known = _decode(header)
+        self._state.epoch = known.epoch
+        self._state.submitted = known.submitted
+        self._state.setups = known.setups
+        for engine in known.engines:
+            self._state.apply(engine, 0.0)
+
+    def restore_task(self, task: Task) -> None:
+        """Take in a task as it was at a checkpoint."""
+        self._state.restore_task(task)
+
+    def apply(self, record: r.Record, now: float) -> None:
+        """Take in one record."""
+        self._state.apply(record, now)
+
+
+def replay(journal: Journal, machine: Machine) -> int:
+    """Rebuild the state from the journal; return how many records were applied.
+
+    Raises
+    ------
+    JournalCorruptError
+        If a record does not fit the state that the earlier ones have made.
+    """
+    try:
+        return journal.replay(Replay(machine))
+    except (InvariantError, KeyError) as error:
+        raise JournalCorruptError(
+            f"the journal contradicts itself: {error}. Nothing in it was believed; "
+            "move it away to start afresh."
+        ) from error
+
+
+def header_of(machine: Machine) -> bytes:
+    """Return what a checkpoint keeps beside the tasks."""
+    state = machine.state
+    engines = [
+        r.EngineUp(x.id, x.pid, x.host, x.groups, x.slots, x.python) for x in state.engines.values()
+    ]
+    return msgspec.msgpack.encode(Header(state.epoch, state.submitted, state.setups, engines))
+
+
+def clean(journal: Journal, machine: Machine) -> None:
+    """Move a portion of the oldest records into snapshots, if the log has become long."""
+    if journal.cleanable() > 0:
+        journal.checkpoint(machine.state.tasks.get, lambda: header_of(machine))

@@ -1,0 +1,99 @@
+"""Who is connected: sessions by zmq identity, and the greeting that opens one."""
+
+from __future__ import annotations
+
+import hmac
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from nbcluster.transport.connection import Connection
+from nbcluster.wire import messages as m
+
+#: Malformed messages within a minute after which a peer is not listened to any more.
+MALFORMED_LIMIT: Final = 10
+_MINUTE_S: Final = 60.0
+
+
+@dataclass(slots=True)
+class Session:
+    """One peer, from its greeting on."""
+
+    peer: bytes  #: zmq identity
+    role: str  #: ``client``, ``engine``, ``executor``
+    name: str  #: id of the client, engine or executor
+    pid: int
+    sent: int = 0  #: `Updates` sent to this client
+    acked: int = 0  #: highest number of a message of the peer that is durable
+    told: int = 0  #: highest number that was acknowledged to it
+    known: set[str] = field(default_factory=set)  #: definitions an executor has
+
+
+class Sessions:
+    """All open sessions."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.by_peer: dict[bytes, Session] = {}
+        self.by_name: dict[str, Session] = {}
+        self._malformed: dict[bytes, deque[float]] = {}
+        self.dropped = 0  #: malformed messages so far
+
+    def open(self, peer: bytes, hello: m.Hello) -> tuple[Session | None, m.Welcome | m.Refusal]:
+        """Take a peer in, or say why not. A newer session of the same name replaces the older."""
+        reason = self._objection(hello)
+        if reason:
+            return None, m.Refusal(reason)
+        match hello:
+            case m.ClientHello():
+                session = Session(peer, "client", hello.client, hello.pid)
+            case m.EngineHello():
+                session = Session(peer, "engine", hello.engine, hello.pid)
+            case m.ExecutorHello():
+                session = Session(peer, "executor", hello.executor, hello.pid)
+        again = self.by_peer.get(peer)
+        if again is not None and again.name == session.name:
+            session = again  # the greeting was repeated: our answer was slow
+        older = self.by_name.get(session.name)
+        if older is not None and older is not session:
+            self.by_peer.pop(older.peer, None)
+        self.by_peer[peer] = session
+        self.by_name[session.name] = session
+        return session, m.Welcome(0, self._connection.name, self._connection.version, 0.0)
+
+    def _objection(self, hello: m.Hello) -> str:
+        own = self._connection
+        if not hmac.compare_digest(hello.key.encode(), own.key.encode()):
+            return "the key is not that of this cluster"
+        if hello.protocol != m.PROTOCOL:
+            return (
+                f"it speaks protocol {hello.protocol} (nbcluster {hello.version}), the cluster "
+                f"{m.PROTOCOL} (nbcluster {own.version}); install the same version on both sides"
+            )
+        if hello.python != own.python:
+            return (
+                f"it runs Python {hello.python} and the cluster Python {own.python}; "
+                "what is pickled by one cannot be trusted to load in the other"
+            )
+        return ""
+
+    def close(self, session: Session) -> None:
+        """Forget a session."""
+        if self.by_peer.get(session.peer) is session:
+            del self.by_peer[session.peer]
+        if self.by_name.get(session.name) is session:
+            del self.by_name[session.name]
+
+    def malformed(self, peer: bytes, now: float) -> bool:
+        """Count a malformed message; return whether the peer has sent too many of them."""
+        self.dropped += 1
+        if len(self._malformed) > 1_000:  # hostile peers can make identities, not memory
+            self._malformed.clear()
+        times = self._malformed.setdefault(peer, deque(maxlen=MALFORMED_LIMIT))
+        times.append(now)
+        return self.is_refused(peer, now)
+
+    def is_refused(self, peer: bytes, now: float) -> bool:
+        """Return whether ``peer`` is not listened to, for what it sent in the last minute."""
+        times = self._malformed.get(peer)
+        return times is not None and len(times) >= MALFORMED_LIMIT and now - times[0] < _MINUTE_S
