@@ -34,6 +34,8 @@ FLUSH_AT: Final = 128
 QUIET_S: Final = 0.0003
 #: Seconds a question waits for its answer.
 ASK_S: Final = 30.0
+#: Seconds after which counters that are known from before are given instead.
+STATS_S: Final = 3.0
 
 
 class Client:
@@ -53,6 +55,7 @@ class Client:
         self._expected = 1  #: number of the next `Updates`
         self._packer: Packer | None = None
         self._sent_at = 0.0
+        self._stats: tuple[float, dict[str, Any]] | None = None  #: when, and what it was
         self._closed: NbclusterError | None = None
         self._lock = threading.Lock()
         self.echo: Callable[[Ended], None] | None = None
@@ -219,6 +222,19 @@ class Client:
             f"sent to the next one: start it with nbcluster.start(name={name!r})."
         )
 
+    def stats(self) -> dict[str, Any]:
+        """Return the master's counters, or the last known ones if it does not answer."""
+        self._link.flush()
+        known = self._stats
+        try:
+            answer = self.ask("stats", timeout=STATS_S if known else ASK_S)
+        except ClusterTimeoutError:
+            if known is None:
+                raise
+            return known[1] | {"age_s": time.monotonic() - known[0]}
+        self._stats = (time.monotonic(), answer)
+        return answer | {"age_s": 0.0}
+
     def cancel(self, tasks: Iterable[str]) -> list[str]:
         """Cancel tasks; return those that were still open."""
         self._link.flush()
@@ -308,9 +324,11 @@ class Client:
     def _on_ended(self, future: Future[Any], ended: Ended) -> None:
         if self.echo is not None:
             self.echo(ended)
+        others = self._aliases.pop(ended.task, ()) if self._aliases else ()
+        copies = [msgspec.structs.replace(ended) for _ in others]  # each drops its own payload
         future.on_ended(ended)
-        for other in self._aliases.pop(ended.task, ()) if self._aliases else ():
-            other.on_ended(ended)
+        for other, copy in zip(others, copies, strict=True):
+            other.on_ended(copy)
 
     def _on_alias(self, sent: str, known: str) -> None:
         future = self._futures.pop(sent, None)

@@ -247,10 +247,12 @@ class Cluster(concurrent.futures.Executor):
         return frames.frame(self._client.ask("dead_letters"))
 
     def stats(self) -> dict[str, Any]:
-        """Return counters: tasks by state, engines, slots, turns, epoch, the master's pid."""
-        self._client.link.flush()
-        answer: dict[str, Any] = self._client.ask("stats")
-        return answer
+        """Return counters: tasks by state, engines, slots, turns, epoch, the master's pid.
+
+        ``age_s`` is 0; if the master does not answer (it is stopped, or very busy), the counters
+        are the last known ones, ``age_s`` seconds old.
+        """
+        return self._client.stats()
 
     def events(self, since: int | None = None) -> pd.DataFrame:
         """Return what happened, in order; ``since`` an offset, what happened after it.

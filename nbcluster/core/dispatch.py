@@ -13,6 +13,7 @@ from typing import Final
 from nbcluster.core import records as r
 from nbcluster.core.engines import started
 from nbcluster.core.events import Step
+from nbcluster.core.finishing import tell_moved
 from nbcluster.core.memo import Memo
 from nbcluster.core.model import EngineState, Executor, Run, State, Task
 from nbcluster.core.queues import TaskQueue
@@ -141,6 +142,7 @@ def _lease(
         # On record before user code runs: for such a task to be sent is to have begun.
         yield r.Started(task.id, token, now)
         started(memo, task, now)
+        tell_moved(memo, task, step)
     run = Run(
         task.id,
         token,

@@ -81,6 +81,8 @@ class Slots:
     def set_wanted(self, wanted: int) -> None:
         """Have so many slots; executors of the highest ones end after what they run."""
         self.wanted = max(wanted, 0)
+        for number in range(self.wanted):
+            self._slots.setdefault(number, Slot(number))  # so that `next_due` sees the new ones
         for child in self.children():
             if child.slot >= self.wanted and not child.is_ordered:
                 child.retire()

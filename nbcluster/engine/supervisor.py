@@ -22,6 +22,7 @@ from nbcluster.engine.children import Child
 from nbcluster.engine.connecting import MasterLink
 from nbcluster.engine.options import EngineOptions
 from nbcluster.engine.outbox import Outbox
+from nbcluster.engine.page import CURRENT
 from nbcluster.engine.signals import StopSignals, watch_owner
 from nbcluster.engine.slots import Slots
 from nbcluster.engine.watching import Watcher, shorten_idle
@@ -33,8 +34,10 @@ from nbcluster.wire import messages as m
 log = logging.getLogger(__name__)
 
 BEAT_S: Final = 3.0
-#: Between two looks at the executors. A start is told after this, and never much later.
+#: Between two looks at the executors while something runs.
 LOOK_S: Final = 0.05
+#: The same while nothing runs.
+IDLE_LOOK_S: Final = 0.075
 _FILE_S: Final = 0.5  #: between two looks at the connection file
 _FIRST_FILE_S: Final = 0.01  #: before there is one
 _REVOKE_S: Final = 0.001
@@ -72,6 +75,7 @@ class Supervisor:
         self._signals = StopSignals()
         self._stops = 0  #: signals obeyed
         self._drain_due = _NEVER
+        self._is_busy = True  #: something runs, or is to be answered: turns must follow closely
         self._beat_due = 0.0
         self._file_due = 0.0
         self._file_pause_s = _FIRST_FILE_S
@@ -92,7 +96,7 @@ class Supervisor:
     def serve(self) -> int:
         """Run until the engine ends; return the exit code. Nothing of it is left then."""
         while self._exit is None:
-            for fd, _ in self._poller.poll(self._timeout_ms()):
+            for fd, _ in self._sleep():
                 callback = self._callbacks.get(fd)
                 if callback is not None:  # else it belonged to what this turn has ended
                     callback()
@@ -102,6 +106,23 @@ class Supervisor:
         return self._exit
 
     # ------------------------------------------------------------------ one turn
+
+    def _sleep(self) -> list[tuple[int, int]]:
+        """Wait for the next turn; return the descriptors that are ready.
+
+        While nothing runs, a look is only this: is that still so? All that is left of an idle
+        engine's cost is waking up for it.
+        """
+        ready = self._poller.poll(self._timeout_ms())
+        if ready or self._is_busy:
+            return ready
+        until = min(self._beat_due, self._file_due, self._slots.next_due(), self._drain_due)
+        pages = [child.page.words for child in self._slots.children()]
+        while not ready and _monotonic() < until:
+            if any(words[CURRENT] for words in pages):
+                break
+            ready = self._poller.poll(IDLE_LOOK_S * 1000)
+        return ready
 
     def _timeout_ms(self) -> float:
         dealer = self._link.dealer
@@ -134,6 +155,7 @@ class Supervisor:
 
     def _look(self, children: list[Child], now: float) -> None:
         sight = self._watcher.look(children)
+        self._is_busy = sight.is_busy or bool(self._revokes) or not self._link.welcomed
         if sight.chunks:
             self._outbox.tell(m.Output(sight.chunks))
         is_due = now >= self._beat_due

@@ -195,7 +195,7 @@ def wait_engines(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) 
             for engine in loop.machine.state.engines.values()
             if engine.state is EngineState.ACTIVE
             and (group is None or group in engine.groups)
-            and (not engine.slots or any(x.ready for x in engine.executors.values()))
+            and sum(x.ready for x in engine.executors.values()) >= engine.slots
         ]
         return len(ready) if len(ready) >= count or loop.machine.memo.broken else None
 

@@ -16,6 +16,7 @@ import threading
 import types
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from gc import get_referents
 from pickle import PicklingError
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
@@ -206,9 +207,9 @@ def _is_named(obj: Any) -> bool:
 
 
 def _context_variable(obj: Any, session: Session, dump: Dump) -> Any:
-    unset = contextvars.Token.MISSING
-    value = contextvars.Context().run(obj.get, unset)
-    options = {} if value is unset else {"default": value}
+    options = {}
+    with suppress(LookupError):
+        options["default"] = contextvars.Context().run(obj.get)
     return rebuild.tracked, (identity.id_of(obj), contextvars.ContextVar, (obj.name,), options)
 
 

@@ -50,10 +50,10 @@ def space_of(namespace: dict[str, Any]) -> tuple[str, bool]:
 
 def namespace(space: str) -> dict[str, Any]:
     """Return the dictionary of a space, made if need be."""
-    module = sys.modules.get(space)
-    if module is None:
-        module = private_module(space)
-    return vars(module)
+    found = vars(sys.modules.get(space) or private_module(space))
+    # Without it, what imports on behalf of a function (as numpy does) fails with a KeyError.
+    found.setdefault("__builtins__", builtins)
+    return found
 
 
 def private_module(space: str) -> ModuleType:
@@ -62,7 +62,6 @@ def private_module(space: str) -> ModuleType:
         module = _PRIVATE.get(space)
         if module is None:
             module = _PRIVATE[space] = ModuleType(space.partition("#")[0])
-            vars(module)["__builtins__"] = builtins
         return module
 
 

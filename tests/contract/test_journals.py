@@ -313,6 +313,9 @@ class Histories(RuleBasedStateMachine):
         self.journal._retain = 0
         while clean(self.journal, self.model, 3):
             pass
+        assert self.journal.log_records == 0
+        kept = self.journal._database.execute("SELECT task FROM snapshot ORDER BY task").fetchall()
+        assert kept == [(task,) for task in sorted(self.model.tasks)]
 
     @rule()
     def restart(self) -> None:
@@ -435,7 +438,8 @@ def test_turns_begin_after_what_was_cleaned(place: Place) -> None:
     assert [found.seq for found in journal.turns(0, 9)] == [4, 5]
 
 
-def test_cleaning_leaves_what_is_retained(place: Place) -> None:
+@pytest.mark.parametrize("limit", [1, 2, 100])
+def test_cleaning_leaves_what_is_retained(place: Place, limit: int) -> None:
     place.retain = 4
     journal, model = place.open(), Model()
     write(
@@ -443,7 +447,7 @@ def test_cleaning_leaves_what_is_retained(place: Place) -> None:
     )
     assert journal.cleanable() == 7
 
-    while clean(journal, model, 2):
+    while clean(journal, model, limit):
         pass
 
     assert journal.log_records == 4
@@ -504,6 +508,47 @@ def test_the_arguments_of_a_task_that_succeeded_leave_with_its_snapshot(place: P
         pass
 
     assert place.files() == 0
+    assert place.rebuilt().facts() == model.facts()
+
+
+@pytest.mark.parametrize("payload", [b"small", LARGE], ids=["small", "large"])
+def test_the_snapshot_of_a_forgotten_task_leaves_with_its_end(place: Place, payload: bytes) -> None:
+    journal, model = place.open(), Model()
+    write(journal, model, [known(), submitted("a", payload), failed("a", payload)])
+    while clean(journal, model):
+        pass
+
+    write(journal, model, [r.Forgotten(("a",))])
+    while clean(journal, model):
+        pass
+
+    assert place.rebuilt().tasks == {}
+
+
+def test_the_files_of_tasks_made_one_from_the_other_leave_with_their_turns(place: Place) -> None:
+    journal, model = place.open(), Model()
+    redriven = r.Redriven("a", "b", "c")
+    write(journal, model, [known(), submitted("a", LARGE), failed("a")], [redriven])
+    write(journal, model, [failed("b", LARGE)], [r.Forgotten(("a", "b"))])
+    assert place.files() == 2
+    assert place.rebuilt().facts() == model.facts()
+
+    while clean(place.opened[0], model):
+        pass
+
+    assert place.files() == 0
+
+
+def test_a_task_whose_redrive_was_cleaned_is_free_of_it(place: Place) -> None:
+    journal, model = place.open(), Model()
+    write(journal, model, [known(), submitted("a", LARGE), failed("a"), r.Redriven("a", "b", "c")])
+    while clean(journal, model):
+        pass
+    assert place.files() == 2
+
+    write(journal, model, [r.Forgotten(("a",))])
+
+    assert place.files() == 1
     assert place.rebuilt().facts() == model.facts()
 
 

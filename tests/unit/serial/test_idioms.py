@@ -1,0 +1,32 @@
+"""Every idiom of the catalogue, between two real processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.notebooks.idioms import IDIOMS, Idiom
+from tests.unit.serial.notebook import Notebook
+
+
+@pytest.fixture(scope="module")
+def notebook() -> Iterator[Notebook]:
+    with Notebook() as notebook:
+        yield notebook
+
+
+@pytest.mark.parametrize("idiom", IDIOMS, ids=lambda idiom: idiom.name)
+def test_an_idiom_of_notebooks_works(notebook: Notebook, idiom: Idiom) -> None:
+    notebook.run(idiom.setup)
+
+    if idiom.refused:
+        notebook.run(
+            "from nbcluster.errors import UnpicklableError\n"
+            f"try: path = 'it was taken: ' + repr({idiom.submit})\n"
+            "except UnpicklableError as error: path = error.path"
+        )
+        assert idiom.check in notebook.eval("path")
+    else:
+        notebook.run(f"result = {idiom.submit}")
+        assert notebook.eval(f"bool({idiom.check})"), notebook.eval("repr(result)")
