@@ -19,6 +19,7 @@ from nbcluster.errors import (
     ClosedError,
     ClusterConnectionError,
     ClusterTimeoutError,
+    InitializerError,
     NbclusterError,
     from_code,
 )
@@ -59,6 +60,7 @@ class Client:
         self._closed: NbclusterError | None = None
         self._lock = threading.Lock()
         self.echo: Callable[[Ended], None] | None = None
+        self.on_broken: Callable[[str], None] | None = None
 
     def open(self, timeout_s: float) -> None:
         """Connect; see `Link.open`."""
@@ -261,10 +263,6 @@ class Client:
             return f"the master has not acknowledged it: {error}"
         return explain(known)
 
-    def stack(self, future: Future[Any]) -> str:
-        """Return the Python stack of a running attempt."""
-        return str(self.ask("stack", task=future.id))
-
     # ------------------------------------------------------------------ watching
 
     def adopt(self, task: str, name: str) -> Future[Any]:
@@ -318,12 +316,16 @@ class Client:
 
     def _on_refused(self, task: str, error: NbclusterError) -> None:
         future = self._futures.pop(task, None)
+        if isinstance(error, InitializerError) and self.on_broken is not None:
+            self.on_broken(error.message)
         if future is not None:
             future.on_refused(error)
 
     def _on_ended(self, future: Future[Any], ended: Ended) -> None:
         if self.echo is not None:
             self.echo(ended)
+        if ended.code == "InitializerError" and self.on_broken is not None:
+            self.on_broken(str(ended.args[0]))
         others = self._aliases.pop(ended.task, ()) if self._aliases else ()
         copies = [msgspec.structs.replace(ended) for _ in others]  # each drops its own payload
         future.on_ended(ended)

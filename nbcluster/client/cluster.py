@@ -46,12 +46,19 @@ class Cluster(concurrent.futures.Executor):
     """
 
     def __init__(
-        self, client: Client, name: str, *, owned: bool, options: CallOptions | None = None
+        self,
+        client: Client,
+        name: str,
+        *,
+        owned: bool,
+        options: CallOptions | None = None,
+        reap: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self.name = name
         self._owned = owned  # it ends with us
         self._options = options or CallOptions()
+        self._reap = reap  # waits for the master's process, if it is a child of this one
 
     # ------------------------------------------------------------------ submitting
 
@@ -111,11 +118,9 @@ class Cluster(concurrent.futures.Executor):
             If a value is impossible, or there is no such option (the nearest one is named).
         """
         options = call_options(self._options, changes)
-        return type(self)._of(self._client, self.name, self._owned, options)
-
-    @classmethod
-    def _of(cls, client: Client, name: str, owned: bool, options: CallOptions) -> Cluster:
-        return Cluster(client, name, owned=owned, options=options)
+        return Cluster(
+            self._client, self.name, owned=self._owned, options=options, reap=self._reap
+        )
 
     @overload
     def remote(self, fn: Callable[..., T], /) -> RemoteFunction[..., T]: ...
@@ -192,10 +197,17 @@ class Cluster(concurrent.futures.Executor):
         InitializerError
             If it raises on the executors.
         """
+        version = self.begin_set_up(fn, args)
+        answer = self._client.ask("setup_done", timeout, version=version)
+        if answer["error"]:
+            raise InitializerError(answer["error"])
+
+    def begin_set_up(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> int:
+        """As `set_up`, without waiting for it; return the version to wait for."""
         packer = self._client.packer
         definition = packer.define(fn)
         payload, blobs = packer.dumps_call(args, {})
-        version = self._client.ask(
+        version: int = self._client.ask(
             "setup",
             hash=definition.hash,
             name=definition.name,
@@ -203,9 +215,7 @@ class Cluster(concurrent.futures.Executor):
             payload=payload,
             blobs=list(blobs),
         )
-        answer = self._client.ask("setup_done", timeout, version=version)
-        if answer["error"]:
-            raise InitializerError(answer["error"])
+        return version
 
     # ------------------------------------------------------------------ tables
 
@@ -418,6 +428,7 @@ class Cluster(concurrent.futures.Executor):
         if answer["stopped"]:
             self._client.await_end(60.0)
             self.close()
+            self._reap()
         return answer
 
     def close(self) -> None:
@@ -446,6 +457,10 @@ class Cluster(concurrent.futures.Executor):
     def client(self) -> Client:
         """The connection and its futures."""
         return self._client
+
+    def reap(self) -> None:
+        """Wait for the master's process to end, if it is a child of this one."""
+        self._reap()
 
     @property
     def owned(self) -> bool:

@@ -39,11 +39,11 @@ class Future(concurrent.futures.Future[T], Generic[T]):
     Thread safe. Results are unpickled in the thread that first asks for them.
     """
 
-    _client: Client
+    _client: Client | None
     _moved: Moved | None
     _ended: Ended | None
 
-    def __init__(self, client: Client, task: str, name: str) -> None:
+    def __init__(self, client: Client | None = None, task: str = "", name: str = "") -> None:
         super().__init__()
         self._client = client
         self.id = task
@@ -123,7 +123,8 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         if self._ended is not None:
             written = self._ended.stdout if stream == 1 else self._ended.stderr
         else:
-            self._client.take_in()
+            if self._client is not None:
+                self._client.take_in()
             written = bytes((self._output or {}).get(stream, b""))
         return written.decode("utf-8", "replace")
 
@@ -157,7 +158,8 @@ class Future(concurrent.futures.Future[T], Generic[T]):
 
     def _await_end(self, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
-        self._client.wait_for(self.done, timeout)
+        if self._client is not None:
+            self._client.wait_for(self.done, timeout)
         if not self.done():
             # Another thread receives: it will tell us. The main thread stays interruptible.
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -171,10 +173,10 @@ class Future(concurrent.futures.Future[T], Generic[T]):
             ended = self._ended
             try:
                 if ended.state is State.SUCCEEDED:
-                    self._result = self._client.load(ended)
+                    self._result = self._load(ended)
                 else:
                     self._exception = self._error_of(ended)
-            except Exception as error:  # noqa: BLE001 - unpickling runs code of the user's
+            except (Exception, SystemExit) as error:  # unpickling runs code of the user's
                 self._exception = UndecodableError(
                     self.id, f"ended, but its result cannot be unpickled here: {error!r}"
                 )
@@ -182,9 +184,13 @@ class Future(concurrent.futures.Future[T], Generic[T]):
             # The raw bytes are not needed any more.
             ended.payload = b""
 
+    def _load(self, ended: Ended) -> Any:
+        assert self._client is not None
+        return self._client.load(ended)
+
     def _error_of(self, ended: Ended) -> BaseException:
         if ended.payload:
-            error = self._client.load(ended)
+            error = self._load(ended)
         else:
             error = from_code(ended.code, tuple(ended.args))
         if not isinstance(error, BaseException):
@@ -215,6 +221,8 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         bool
             True if it is cancelled now, False if it had ended before.
         """
+        if self._client is None:
+            return super().cancel()
         if self.done():
             return self.cancelled()
         self._client.cancel([self.id])
@@ -222,11 +230,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
 
     def why(self) -> str:
         """Return in words why the task is where it is: what it waits for, or how it ended."""
-        return self._client.why(self)
-
-    def stack(self) -> str:
-        """Return where the running attempt is, as a Python stack."""
-        return self._client.stack(self)
+        return "it belongs to no cluster" if self._client is None else self._client.why(self)
 
     def show(self) -> None:
         """Print state, output and error of the task."""
@@ -293,6 +297,8 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         self.set_exception(error)
 
     def __repr__(self) -> str:
+        if self._client is None:
+            return super().__repr__()
         state = self.state
         text = f"<Future {self.name or self.id}: {state}"
         duration = self.duration

@@ -83,8 +83,11 @@ class Chunks:
                     self._under_way.appendleft((future, count))
                     raise
                 self._learn(future, count)
+                del future  # what was yielded is the caller's alone, also while we are suspended
                 self.fill()
-                yield from values
+                values.reverse()
+                while values:
+                    yield values.pop()
         finally:
             for future, _ in self._under_way:
                 if not future.done():

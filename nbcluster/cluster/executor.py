@@ -12,15 +12,18 @@ import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from nbcluster.calls import initialize
 from nbcluster.client.cluster import Cluster
 from nbcluster.client.future import Future
 from nbcluster.cluster.start import start
 from nbcluster.core.model import Ended
 from nbcluster.errors import InitializerError, NbclusterError, UnpicklableError
 from nbcluster.ids import random_id
-from nbcluster.options import CallOptions
 
 T = TypeVar("T")
+
+#: Where the standard pools report a broken initializer; who listens there listens for ours too.
+log = logging.getLogger("concurrent.futures")
 
 _exiting = False
 _executors: weakref.WeakSet[ClusterExecutor] = weakref.WeakSet()
@@ -58,22 +61,18 @@ class ClusterExecutor(Cluster):
         self._is_shut_down = False
         name = random_id("executor-", 10)
         cluster = start(workers, name=name)
-        super().__init__(cluster.client, name, owned=True)
+        super().__init__(cluster.client, name, owned=True, reap=cluster.reap)
         cluster.client.echo = _relay
+        cluster.client.on_broken = self._note_broken
         if initializer is not None:
-            self._initialize(initializer, initargs)
+            # Not waited for: as with the standard pools, its failure fails what is submitted.
+            self.begin_set_up(initialize, (initializer, initargs))
         _executors.add(self)
 
-    def _initialize(self, initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> None:
-        from nbcluster.calls import initialize
-
-        try:
-            self.set_up(initialize, (initializer, initargs), 60.0)
-        except InitializerError as error:
-            logging.getLogger("concurrent.futures").critical(
-                "Exception in initializer: %s", error.message
-            )
-            self._broken = str(error)
+    def _note_broken(self, message: str) -> None:
+        if not self._broken:
+            log.critical("Exception in initializer: %s", message)
+            self._broken = message
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:  # type: ignore[override]
         """Run ``fn(*args, **kwargs)`` in an executor process and return its future.
@@ -114,10 +113,6 @@ class ClusterExecutor(Cluster):
                 target=super().shutdown, name=f"nbcluster-shutdown-{self.name}", daemon=False
             )
             closer.start()
-
-    @classmethod
-    def _of(cls, client: Any, name: str, owned: bool, options: CallOptions) -> Cluster:
-        return Cluster(client, name, owned=owned, options=options)
 
 
 def _relay(ended: Ended) -> None:

@@ -95,12 +95,11 @@ def start(
     process = _start_master(chosen, where)
     try:
         _await_connection(process, where, timeout)
-        cluster = _attached(where, timeout, owned=not chosen.persist)
+        cluster = _attached(where, timeout, owned=not chosen.persist, process=process)
         _await_engines(cluster, chosen, initializer, initargs, timeout)
     except BaseException:
         _kill(process)
         raise
-    _reap_later(process)
     return cluster
 
 
@@ -211,13 +210,12 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _reap_later(process: subprocess.Popen[bytes]) -> None:
-    """Keep the master from staying a zombie of ours; Popen objects reap at the next start."""
-    _masters.append(process)
-    _masters[:] = [p for p in _masters if p.poll() is None]
-
-
-_masters: list[subprocess.Popen[bytes]] = []
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    """Take in the end of a master that was told to stop."""
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        _kill(process)
 
 
 def connect(target: str | os.PathLike[str] = "default", *, timeout: float = CONNECT_S) -> Cluster:
@@ -263,14 +261,28 @@ def read_connection_of(path: Path) -> Connection:
         raise ClusterConnectionError(f"there is no connection file {path}") from None
 
 
-def _attached(where: ClusterDir, timeout: float, *, owned: bool) -> Cluster:
-    return _attach(where.connection_file, where.name, timeout, owned=owned)
+def _attached(
+    where: ClusterDir,
+    timeout: float,
+    *,
+    owned: bool,
+    process: subprocess.Popen[bytes] | None = None,
+) -> Cluster:
+    return _attach(where.connection_file, where.name, timeout, owned=owned, process=process)
 
 
-def _attach(path: Path, name: str, timeout: float, *, owned: bool) -> Cluster:
+def _attach(
+    path: Path,
+    name: str,
+    timeout: float,
+    *,
+    owned: bool,
+    process: subprocess.Popen[bytes] | None = None,
+) -> Cluster:
     client = Client(path)
     client.open(timeout)
-    cluster = Cluster(client, name, owned=owned)
+    reap = (lambda: None) if process is None else (lambda: _reap(process))
+    cluster = Cluster(client, name, owned=owned, reap=reap)
     _open_clusters.add(cluster)
     return cluster
 

@@ -17,7 +17,7 @@ from nbcluster.core.events import (
     moved,
 )
 from nbcluster.core.finishing import settle, tell_moved
-from nbcluster.core.memo import Memo
+from nbcluster.core.memo import Memo, Timer
 from nbcluster.core.model import TERMINAL, State
 from nbcluster.core.state import ClusterState
 
@@ -31,6 +31,7 @@ def decide_cancel(
         task = state.tasks.get(name)
         if task is None or task.state in TERMINAL:
             continue
+        memo.timed_out.pop(task.token, None)
         executor = state.executors.get(task.executor) if task.token else None
         if executor is not None and task.state is State.RUNNING:
             step.orders.append(KillOrder(executor.engine, executor.id, task.token, "cancel"))
@@ -58,10 +59,22 @@ def decide_redrive(
             tell_moved(memo, task, step)
             event.successors[name] = name
         elif task.state in (State.FAILED, State.CANCELLED) and not task.successor:
-            base, _, count = name.partition("~")
-            successor = f"{base}~{int(count or 0) + 1}"
+            successor = _successor_of(state, name)
             yield r.Redriven(name, successor, event.client or task.client)
             event.successors[name] = successor
+            expires = task.template.options.expires
+            if expires is not None:
+                memo.at(now + expires, Timer.EXPIRE, successor)
+
+
+def _successor_of(state: ClusterState, name: str) -> str:
+    base, mark, count = name.rpartition("~")
+    if not mark or not count.isdecimal():
+        base, count = name, "0"
+    number = int(count) + 1
+    while f"{base}~{number}" in state.tasks:  # ids are the clients' to choose
+        number += 1
+    return f"{base}~{number}"
 
 
 def decide_watch(

@@ -13,13 +13,13 @@ from typing import Final
 from nbcluster.core import records as r
 from nbcluster.core.engines import started
 from nbcluster.core.events import Step
-from nbcluster.core.finishing import tell_moved
+from nbcluster.core.finishing import decide_pins, tell_moved
 from nbcluster.core.memo import Memo
 from nbcluster.core.model import EngineState, Executor, Run, State, Task
 from nbcluster.core.queues import TaskQueue
 from nbcluster.core.state import ClusterState
 from nbcluster.core.timing import MOMENT_S, watch
-from nbcluster.ids import EPOCH_SHIFT
+from nbcluster.ids import EPOCH_SHIFT, engine_of
 
 #: Work an executor may hold ahead, in seconds of it.
 AHEAD_S: Final = 0.008
@@ -34,7 +34,10 @@ def decide_dispatch(state: ClusterState, memo: Memo, now: float, step: Step) -> 
     for pin, queue in tuple(state.pins.items()):
         if queue:
             bound = [x for x in _usable(state) if pin in (x.engine, x.id)]
-            yield from _serve(state, memo, queue, bound, now, step)
+            if bound:
+                yield from _serve(state, memo, queue, bound, now, step)
+            elif _is_gone(state, memo, pin):
+                yield from decide_pins(state, memo, pin, now, step)
     for group, queue in state.queues.items():
         if queue:
             able = [x for x in _usable(state) if group in state.engines[x.engine].groups]
@@ -43,14 +46,24 @@ def decide_dispatch(state: ClusterState, memo: Memo, now: float, step: Step) -> 
 
 
 def _usable(state: ClusterState) -> list[Executor]:
-    engines = state.engines
-    return [
-        x
-        for engine in engines.values()
-        if engine.state is EngineState.ACTIVE and engine.slots
-        for x in engine.executors.values()
-        if x.ready
-    ]
+    usable: list[Executor] = []
+    for engine in state.engines.values():
+        if engine.state is EngineState.ACTIVE and engine.slots:
+            ready = [x for x in engine.executors.values() if x.ready]
+            if len(ready) > engine.slots:  # those too many end when they have nothing left
+                ready.sort(key=lambda x: not x.leases)
+                del ready[engine.slots :]
+            usable += ready
+    return usable
+
+
+def _is_gone(state: ClusterState, memo: Memo, pin: str) -> bool:
+    """Return whether an engine or executor is not there and cannot come back."""
+    engine = state.engines.get(engine_of(pin))
+    if engine is None:
+        return True
+    # After a restart an executor may be yet to come: its engine will name it.
+    return pin != engine.id and pin not in engine.executors and engine.id in memo.present
 
 
 def _serve(
@@ -107,7 +120,8 @@ def _send_ahead(
                 break
             queue.pop(now)
             given += 1
-            yield from _lease(state, memo, executor, task, pace or AHEAD_S, now, step)
+            cost_s = AHEAD_S if pace is None else pace
+            yield from _lease(state, memo, executor, task, cost_s, now, step)
         if given and not executor.watched:
             executor.watched = True
             watch(memo, executor.id, max(executor.touched_at, now) + MOMENT_S)

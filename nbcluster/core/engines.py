@@ -13,6 +13,7 @@ from nbcluster.core.events import (
     EngineLeft,
     ExecutorCame,
     ExecutorEnded,
+    KillOrder,
     LeaveOrder,
     RestartAsked,
     RestartOrder,
@@ -24,7 +25,14 @@ from nbcluster.core.events import (
     SlotsOrder,
     Step,
 )
-from nbcluster.core.finishing import decide_executor_end, settle, tell_moved
+from nbcluster.core.finishing import (
+    decide_executor_end,
+    decide_lost,
+    decide_pins,
+    give_back,
+    settle,
+    tell_moved,
+)
 from nbcluster.core.memo import Memo, Timer
 from nbcluster.core.model import (
     TERMINAL,
@@ -37,10 +45,10 @@ from nbcluster.core.model import (
 )
 from nbcluster.core.state import ClusterState
 from nbcluster.core.submitting import no_attempt_failure
-from nbcluster.errors import InitializerError, UnknownIdError
+from nbcluster.errors import InitializerError
 
-#: Initializer failures in a row on one engine after which it is taken to be broken.
-SETUP_TRIES = 3
+#: Seconds in which an engine that came back tells how its executors ended.
+ABSENT_S = 1.0
 
 
 def decide_engine_came(
@@ -53,8 +61,12 @@ def decide_engine_came(
         yield from decide_engine_end(
             state, memo, EngineDied(event.engine, "replaced by another process", {}), now, step
         )
-    yield r.EngineUp(event.engine, event.pid, event.host, event.groups, event.slots, event.python)
+    slots = known.slots if known is not None and same_process else event.slots
+    yield r.EngineUp(event.engine, event.pid, event.host, event.groups, slots, event.python)
     engine = state.engines[event.engine]
+    memo.present.add(engine.id)
+    if slots != event.slots:  # the order was lost with the connection
+        step.orders.append(SlotsOrder(engine.id, slots))
     if not memo.timers or all(kind is not Timer.ENGINES for _, _, kind, _, _ in memo.timers):
         memo.at(now + memo.limits.suspect_s, Timer.ENGINES)
     yield from _decide_seen_running(state, memo, engine, event.running, now, step)
@@ -70,17 +82,51 @@ def _decide_seen_running(
 ) -> Iterator[r.Record]:
     """Adopt what the engine's executors run, and write off executors that are no more."""
     alive = dict(running)
-    for name in [x for x in engine.executors if x not in alive]:
-        gone = ExecutorEnded(name, 0, "gone while the master was away", 0, b"", b"", False)
-        if engine.executors[name].leases:
-            yield from decide_executor_end(state, memo, gone, now, step)
+    for name, executor in engine.executors.items():
+        if name not in alive and not executor.ready:
+            # How it ended is told next, if anybody knows; so its attempt can still be charged.
+            memo.at(now + ABSENT_S, Timer.ABSENT, name)
     for name, token in running:
         executor = state.executor(name)
+        _repeat_orders(state, memo, executor, now, step)
         task = executor.leases.get(token)
-        if task is not None and task.state is State.PENDING and task.token == token:
+        if token and (task is None or task.state in TERMINAL):
+            # Of a lease that was lost or cancelled; the order to stop it may have been, too.
+            step.orders.append(KillOrder(engine.id, name, token, "cancel"))
+        elif task is not None and task.state is State.PENDING and task.token == token:
             yield r.Started(task.id, token, now)
             started(memo, task, now)
             tell_moved(memo, task, step)
+        elif token in memo.timed_out:
+            step.orders.append(KillOrder(engine.id, name, token, "timeout"))
+
+
+def _repeat_orders(
+    state: ClusterState, memo: Memo, executor: Executor, now: float, step: Step
+) -> None:
+    """Give again what may have been lost with the connection, or with the last master."""
+    executor.stalled = False
+    if len(executor.leases) > 1:
+        executor.watched = True
+        memo.at(now, Timer.STALL, executor.id)
+    if any(task.state in TERMINAL for task in executor.leases.values()):
+        revoke(executor, step)
+    version = state.setups[-1].version if state.setups else 0
+    if executor.pid and not executor.ready and executor.setup >= version:
+        order = RestartOrder(executor.engine)  # nothing else makes it unfit for work
+        if order not in step.orders:
+            step.orders.append(order)
+
+
+def decide_absent(
+    state: ClusterState, memo: Memo, name: str, now: float, step: Step
+) -> Iterator[r.Record]:
+    """Write off an executor that its engine did not name when it came back."""
+    executor = state.executors.get(name)
+    if executor is not None and not executor.ready:
+        token = _presumed_begun(executor)
+        gone = ExecutorEnded(name, token, "gone while the master was away", 0, b"", b"", False)
+        yield from decide_executor_end(state, memo, gone, now, step)
 
 
 def started(memo: Memo, task: Task, at: float) -> None:
@@ -123,6 +169,7 @@ def decide_engine_end(
     state: ClusterState, memo: Memo, event: EngineDied | EngineLeft, now: float, step: Step
 ) -> Iterator[r.Record]:
     """An engine is gone, with all its executors."""
+    memo.present.discard(event.engine)
     engine = state.engines.get(event.engine)
     if engine is None:
         return
@@ -134,7 +181,7 @@ def decide_engine_end(
             end.token = _presumed_begun(engine.executors[name])
         yield from decide_executor_end(state, memo, end, now, step)
     yield r.EngineGone(engine.id, "left" if isinstance(event, EngineLeft) else event.why)
-    yield from _decide_pins(state, memo, engine.id, now, step)
+    yield from decide_pins(state, memo, engine.id, now, step)
 
 
 def _presumed_begun(executor: Executor) -> int:
@@ -143,24 +190,6 @@ def _presumed_begun(executor: Executor) -> int:
         if task.state is State.RUNNING and task.token == token:
             return token
     return 0
-
-
-def _decide_pins(
-    state: ClusterState, memo: Memo, pin: str, now: float, step: Step
-) -> Iterator[r.Record]:
-    """What was bound to one engine cannot run anywhere else."""
-    queue = state.pins.pop(pin, None)
-    while queue:
-        task = queue.peek(now)
-        if task is None:
-            break
-        queue.pop(now)
-        state.pins.setdefault(pin, type(queue)())  # apply looks for the task's queue
-        error = UnknownIdError("engine", pin, "It is gone.")
-        state.pins[pin].push(task)
-        yield no_attempt_failure(task, Cause.LOST, error)
-        yield from settle(state, memo, task, now, step)
-    state.pins.pop(pin, None)
 
 
 def decide_executor_came(
@@ -175,9 +204,9 @@ def decide_executor_came(
         if token in held:
             continue
         if task.token == token and task.state not in TERMINAL:
-            yield r.Released(task.id, token, "revoked")
+            yield from give_back(memo, task, "revoked", step)
         else:
-            executor.leases.pop(token, None)
+            _forget_lease(state, executor, token)
     if state.setups and executor.setup < state.setups[-1].version:
         executor.ready = False
         step.setup_executors.add(executor.id)
@@ -199,7 +228,7 @@ def decide_revoked(
     for token, task in reversed(list(executor.leases.items())):
         if event.begun < token <= event.watermark:
             if task.token == token and task.state not in TERMINAL:
-                yield r.Released(task.id, token, "revoked")
+                yield from give_back(memo, task, "revoked", step)
             else:
                 _forget_lease(state, executor, token)
     executor.cost_s = 0.0
@@ -223,7 +252,9 @@ def decide_setup_asked(
         yield r.Defined(event.definition)
     event.version = state.setups[-1].version + 1 if state.setups else 1
     yield r.SetupAdded(event.version, event.definition.hash, event.payload, event.blobs)
-    step.setup_executors.update(x.id for x in state.executors.values())
+    for executor in state.executors.values():
+        executor.ready = False
+        step.setup_executors.add(executor.id)
 
 
 def decide_setup_answered(
@@ -232,18 +263,14 @@ def decide_setup_answered(
     """An executor has run its setups, or could not: then nothing can run, and all must know."""
     executor = state.executor(event.executor)
     if not event.error:
-        memo.setup_errors.pop(executor.engine, None)
         memo.broken = ""
         executor.setup = event.version
         executor.ready = not state.setups or event.version >= state.setups[-1].version
         return
     executor.ready = False
-    failures = memo.setup_errors.get(executor.engine, 0) + 1
-    memo.setup_errors[executor.engine] = failures
-    if failures < SETUP_TRIES and any(x.ready for x in state.executors.values()):
-        return
-    if any(x.ready for x in state.executors.values()):
-        return
+    executor.setup = -1
+    if any(x.ready or (x.pid and x.setup >= 0) for x in state.executors.values()):
+        return  # another one works, or has yet to answer
     memo.broken = event.error
     for task in [t for t in state.tasks.values() if t.state not in TERMINAL and not t.after]:
         if task.state in TERMINAL:
@@ -286,14 +313,20 @@ def leave_if_drained(engine: Engine, step: Step) -> None:
 
 
 def decide_drain_over(
-    state: ClusterState, memo: Memo, engine: Engine, now: float, step: Step
+    state: ClusterState, memo: Memo, name: str, now: float, step: Step
 ) -> Iterator[r.Record]:
     """The time to drain is over: what still runs is given back, uncounted."""
+    engine = state.engines.get(name)
+    if engine is None or engine.state is not EngineState.DRAINING:
+        return
     for executor in engine.executors.values():
         for token, task in reversed(list(executor.leases.items())):
-            if task.token == token and task.state not in TERMINAL:
-                yield r.Released(task.id, token, "drained")
-                tell_moved(memo, task, step)
+            if task.token != token or task.state in TERMINAL:
+                continue
+            if task.template.options.at_most_once:
+                yield from decide_lost(state, memo, task, "engine", now, step)
+            else:
+                yield from give_back(memo, task, "drained", step)
     step.orders.append(LeaveOrder(engine.id, "drain time is over"))
 
 

@@ -20,8 +20,14 @@ from nbcluster.core.model import (
     Verdict,
 )
 from nbcluster.core.state import ClusterState
-from nbcluster.core.submitting import dependency_failure, tell_ended
-from nbcluster.errors import TaskCrashedError, TaskLostError, TaskTimeoutError, UndecodableError
+from nbcluster.core.submitting import dependency_failure, no_attempt_failure, tell_ended
+from nbcluster.errors import (
+    TaskCrashedError,
+    TaskLostError,
+    TaskTimeoutError,
+    UndecodableError,
+    UnknownIdError,
+)
 
 VALUE = int(Verdict.VALUE)
 
@@ -36,9 +42,8 @@ def decide_outcomes(
     """Take in results. What belongs to a lease that counts no more is only counted."""
     tasks, watchers, dependents = state.tasks, memo.watchers, state.dependents
     for name, results in outcomes:
-        executor = state.executor(name)
-        executor.touched_at = now
-        executor.stalled = False
+        # One that was written off stays so: what it still tells is of leases that are lost.
+        executor = state.executors.get(name)
         task: Task | None = None
         for outcome in results:
             task = tasks.get(outcome.task)
@@ -48,6 +53,8 @@ def decide_outcomes(
                 _drop_stale(state, executor, outcome, task, step)
             elif outcome.verdict == VALUE:
                 memo.learn(task.template.fn, outcome.duration_s)
+                if task.blobs:
+                    step.garbage.extend(task.blobs)
                 yield r.Succeeded(
                     outcome.task,
                     outcome.token,
@@ -67,8 +74,12 @@ def decide_outcomes(
             else:
                 memo.learn(task.template.fn, outcome.duration_s)
                 yield from _decide_failure(state, memo, task, outcome, now, step)
-        held = len(executor.leases)
-        executor.cost_s = held * memo.pace_s.get(task.template.fn, 0.0) if held and task else 0.0
+        if executor is not None:
+            executor.touched_at = now
+            executor.stalled = False
+            held = len(executor.leases)
+            pace_s = memo.pace_s.get(task.template.fn, 0.0) if held and task else 0.0
+            executor.cost_s = held * pace_s
 
 
 def _clamp(started_at: float, task: Task, now: float) -> float:
@@ -77,15 +88,20 @@ def _clamp(started_at: float, task: Task, now: float) -> float:
 
 
 def _drop_stale(
-    state: ClusterState, executor: Executor, outcome: Outcome, task: Task | None, step: Step
+    state: ClusterState,
+    executor: Executor | None,
+    outcome: Outcome,
+    task: Task | None,
+    step: Step,
 ) -> None:
     """Count a result that counts no more; the executor is free of it all the same."""
-    if task is not None and task.token == outcome.token and task.state is not State.CANCELLED:
-        return  # sent again because our acknowledgement got lost: it was taken in before
-    lease = executor.leases.pop(outcome.token, None)
-    if lease is not None and executor.engine in state.engines:
+    lease = executor.leases.pop(outcome.token, None) if executor is not None else None
+    if lease is not None and executor is not None and executor.engine in state.engines:
         state.engines[executor.engine].load -= lease.template.options.load
-    if task is None or task.token != outcome.token:
+    is_own = task is not None and task.token == outcome.token
+    if is_own and lease is None and task is not None and task.state is not State.CANCELLED:
+        return  # sent again because our acknowledgement got lost: it was taken in before
+    if not is_own:
         step.stale.append((outcome.task, outcome.token))
     step.garbage.extend(outcome.blobs)
 
@@ -115,12 +131,16 @@ def _decide_failure(
 ) -> Iterator[r.Record]:
     verdict = outcome.verdict
     timed_out = memo.timed_out.pop(outcome.token, None) is not None
-    if verdict == Verdict.INTERRUPTED and not timed_out and task.template.options.timeout is None:
+    options = task.template.options
+    if verdict == Verdict.INTERRUPTED and not timed_out and options.timeout is None:
         # A kill order of a master that is gone, for a reason that is gone with it.
-        yield r.Released(task.id, outcome.token, "given-back")
+        if options.at_most_once:
+            yield from decide_lost(state, memo, task, "attempt", now, step)
+        else:
+            yield from give_back(memo, task, "given-back", step)
         return
     if verdict == Verdict.UNKNOWN_FUNCTION:
-        yield r.Released(task.id, outcome.token, "given-back")
+        yield from give_back(memo, task, "given-back", step)
         return
     started_at = _clamp(outcome.started_at, task, now)
     if timed_out or verdict == Verdict.INTERRUPTED:
@@ -177,7 +197,8 @@ def _decide_retry(
     if outcome is not None:
         error, stdout, stderr = outcome.error, outcome.stdout, outcome.stderr
         if outcome.retry_after is not None:
-            wait = outcome.retry_after
+            wait = max(0.0, outcome.retry_after)
+        step.garbage.extend(outcome.blobs)  # of an exception that nobody will see
     begun = task.state is State.RUNNING
     yield r.Retrying(task.id, task.token, started_at, why, now + wait, error, stdout, stderr, begun)
     memo.at(task.due, Timer.WAKE, task.id)
@@ -189,6 +210,15 @@ def tell_moved(memo: Memo, task: Task, step: Step, reason: str = "") -> None:
     news = moved(task, reason)
     for client in memo.audience(task):
         step.news_for(client).moved.append(news)
+
+
+def give_back(memo: Memo, task: Task, why: str, step: Step) -> Iterator[r.Record]:
+    """End a lease without a charge."""
+    ran = task.state is State.RUNNING
+    memo.timed_out.pop(task.token, None)
+    yield r.Released(task.id, task.token, why)
+    if ran:
+        tell_moved(memo, task, step)
 
 
 def decide_timeout(
@@ -240,18 +270,34 @@ def decide_executor_end(
     # Newest first: each goes to the front of its queue, so that the oldest comes out first.
     for token, task in reversed(list(executor.leases.items())):
         if task.token != token or task.state in TERMINAL:
+            memo.timed_out.pop(token, None)
             continue  # cancelled meanwhile: the lease goes with the executor
         if token == event.token and not event.expected:
             yield from _decide_crash(state, memo, task, event, now, step)
         elif token == event.token and token in memo.timed_out:
             yield from decide_timeout(state, memo, task, task.started_at or now, None, now, step)
         elif task.template.options.at_most_once:
-            yield from _decide_lost(state, memo, task, "executor", now, step)
+            yield from decide_lost(state, memo, task, "executor", now, step)
         else:
-            yield r.Released(task.id, token, "restart" if event.expected else "revoked")
+            yield from give_back(memo, task, "restart" if event.expected else "revoked", step)
         memo.timed_out.pop(token, None)
     if engine is not None:
         engine.load = load_of(engine)
+    yield from decide_pins(state, memo, executor.id, now, step)
+
+
+def decide_pins(
+    state: ClusterState, memo: Memo, pin: str, now: float, step: Step
+) -> Iterator[r.Record]:
+    """What waits for one engine or executor that is gone cannot run anywhere else."""
+    queue = state.pins.get(pin)
+    while queue:
+        task = queue.peek(now)
+        if task is None:
+            break
+        yield no_attempt_failure(task, Cause.LOST, UnknownIdError("engine", pin, "It is gone."))
+        yield from settle(state, memo, task, now, step)
+    state.pins.pop(pin, None)
 
 
 def load_of(engine: Engine) -> int:
@@ -261,7 +307,7 @@ def load_of(engine: Engine) -> int:
     )
 
 
-def _decide_lost(
+def decide_lost(
     state: ClusterState, memo: Memo, task: Task, what: str, now: float, step: Step
 ) -> Iterator[r.Record]:
     message = (
@@ -295,7 +341,7 @@ def _decide_crash(
     )
     started_at = task.started_at if task.state is State.RUNNING else now
     if options.at_most_once and event.signal == "engine lost":
-        yield from _decide_lost(state, memo, task, "engine", now, step)
+        yield from decide_lost(state, memo, task, "engine", now, step)
     elif options.at_most_once or task.crashes + 1 >= options.max_crashes:
         own = TaskCrashedError(
             task.id, task.crashes + 1, event.signal, event.peak_bytes, tail[-2000:]

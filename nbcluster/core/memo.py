@@ -24,6 +24,7 @@ class Timer(IntEnum):
     ENGINES = 5  #: an engine may be silent
     DRAIN = 6  #: an engine has drained for long enough
     RETENTION = 7  #: ended tasks may leave
+    ABSENT = 8  #: an executor was not named by its engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Memo:
     pace_s: dict[str, float] = field(default_factory=dict)  #: by function: usual seconds
     watchers: dict[str, set[str]] = field(default_factory=dict)  #: task -> other clients
     timed_out: dict[int, str] = field(default_factory=dict)  #: token of a kill for time -> task
-    setup_errors: dict[str, int] = field(default_factory=dict)  #: engine -> failures in a row
+    present: set[str] = field(default_factory=set)  #: engines that came in this epoch
     broken: str = ""  #: why no executor can run anything: the initializer's error
     used: int = 0
     timer_count: int = 0

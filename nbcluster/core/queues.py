@@ -35,8 +35,16 @@ class TaskQueue:
         self._waiting += 1
 
     def push_front(self, task: Task) -> None:
-        """Put a task that comes back through no fault of its own before all of its priority."""
-        self._lane(task).appendleft(task)
+        """Put a task that comes back through no fault of its own before all of its priority.
+
+        Of those that came back, the older goes first: so the order is that after a restart.
+        """
+        lane, place = self._lane(task), 0
+        for other in lane:  # only what came back before it can be older: mostly nothing is
+            if (other.queued_at, other.seq) > (task.queued_at, task.seq):
+                break
+            place += 1
+        lane.insert(place, task)
         self._waiting += 1
 
     def discard(self) -> None:

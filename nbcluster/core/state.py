@@ -23,6 +23,7 @@ from nbcluster.core.model import (
     Attempt,
     Definition,
     Engine,
+    EngineState,
     Executor,
     State,
     Task,
@@ -155,7 +156,7 @@ class ClusterState:
         if task_applier is None:
             self._appliers[kind](record, now)
             return
-        task = self.tasks.get(record.task)  # type: ignore[union-attr]
+        task = self.tasks.get(record.task)  # type: ignore[union-attr, arg-type]
         if task is None or task.state not in LEGAL[kind]:
             was = "unknown" if task is None else task.state
             raise InvariantError(f"a task that is {was} cannot take {record}")
@@ -410,6 +411,8 @@ class ClusterState:
         )
         if old is not None:
             engine.done, engine.used, engine.started_at = old.done, old.used, old.started_at
+            if old.pid == engine.pid and old.state is EngineState.DRAINING:
+                engine.state, engine.drain_until = old.state, old.drain_until
         engine.executors = {x.id: x for x in self.executors.values() if x.engine == engine.id}
         engine.load = sum(
             t.template.options.load for x in engine.executors.values() for t in x.leases.values()
@@ -444,6 +447,10 @@ class ClusterState:
         self.replaying = False
         self.queues.clear()
         self.pins.clear()
+        self.dependents = {}
+        for task in self.tasks.values():
+            for dependency in task.after if task.state is PENDING else ():
+                self.dependents.setdefault(dependency, []).append(task.id)
         waiting: Iterable[Task] = (
             t for t in self.tasks.values() if t.state is PENDING and not t.token and not t.after
         )

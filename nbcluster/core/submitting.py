@@ -39,7 +39,8 @@ def decide_submissions(
             if new.id in state.tasks:
                 _answer_repeated(state, new.id, news)
                 continue
-            if is_restricted and _is_refused(state, memo, new, news):
+            is_known = bool(new.key) and new.key in state.keys
+            if is_restricted and not is_known and _is_refused(state, memo, new, news):
                 continue
             index, new.template = new.template, numbers[new.template]
             if plain[index] and not new.key and not new.after:

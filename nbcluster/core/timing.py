@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from nbcluster.core import records as r
-from nbcluster.core.engines import decide_drain_over, decide_engine_end, revoke
+from nbcluster.core.engines import decide_absent, decide_drain_over, decide_engine_end, revoke
 from nbcluster.core.events import EngineDied, KillOrder, Step
 from nbcluster.core.finishing import settle, tell_moved
 from nbcluster.core.memo import Memo, Timer
@@ -40,9 +40,9 @@ def decide_timers(state: ClusterState, memo: Memo, now: float, step: Step) -> It
             case Timer.ENGINES:
                 yield from _look_at_engines(state, memo, now, step)
             case Timer.DRAIN:
-                engine = state.engines.get(name)
-                if engine is not None and engine.state is EngineState.DRAINING:
-                    yield from decide_drain_over(state, memo, engine, now, step)
+                yield from decide_drain_over(state, memo, name, now, step)
+            case Timer.ABSENT:
+                yield from decide_absent(state, memo, name, now, step)
             case Timer.RETENTION:
                 pass  # looked at in every turn; the timer only makes one happen
     yield from _forget(state, memo, now, step)
@@ -111,9 +111,10 @@ def _look_at_engines(state: ClusterState, memo: Memo, now: float, step: Step) ->
         elif silent_s >= limits.suspect_s and engine.state is EngineState.ACTIVE:
             yield r.EngineChanged(engine.id, EngineState.SUSPECT, engine.slots)
     if state.engines:
-        oldest = min(engine.seen_at for engine in state.engines.values())
-        suspects = any(e.state is EngineState.SUSPECT for e in state.engines.values())
-        due = oldest + (limits.lost_s if suspects else limits.suspect_s)
+        due = min(
+            e.seen_at + (limits.suspect_s if e.state is EngineState.ACTIVE else limits.lost_s)
+            for e in state.engines.values()
+        )
         memo.at(max(due, now + 0.5), Timer.ENGINES)
 
 

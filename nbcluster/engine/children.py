@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import time
+from collections import deque
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +65,8 @@ class Child:
     told: int = 0  #: token that the master knows to have begun
     watched: int = 0  #: token to which `Stream.sent` belongs
     progress_seen: int = 0
+    revokes: deque[int] = field(default_factory=deque)  #: watermarks, not yet answered
+    revoked_before: int | None = None  #: the watermark before the first of those, once written
 
     # ------------------------------------------------------------------ orders
 
@@ -92,6 +96,19 @@ class Child:
             self.kill_token = 0
         elif now >= self.kill_due:
             self.kill()
+
+    def answer_revokes(self) -> Iterator[tuple[int, int]]:
+        """Yield each watermark in turn with what had begun, as far as that is decided."""
+        while self.revokes:
+            watermark = self.revokes[0]
+            if self.revoked_before is None:
+                self.revoked_before = self.page.revoke(watermark)
+            begun = self.page.begun(watermark, self.revoked_before)
+            if begun is None:
+                return
+            self.revokes.popleft()
+            self.revoked_before = None
+            yield watermark, begun
 
     def retire(self) -> None:
         """Let it end after what it runs."""

@@ -65,11 +65,6 @@ class Outbox:
         self._link.welcomed = False
         self._hello_due = 0.0
 
-    def next_due(self) -> float:
-        """Return when `greet` has something to do, infinity if never."""
-        waits = self._link.connection is not None and not self._link.welcomed
-        return self._hello_due if waits else float("inf")
-
     def _hello(
         self, connection: Connection, slots: int, executors: tuple[tuple[str, int], ...]
     ) -> m.EngineHello:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from types import FrameType
 
 from nbcluster.engine import processes
@@ -28,10 +29,8 @@ class StopSignals:
 
     def clear(self) -> None:
         """Take the wake-up from ``fd``."""
-        try:
+        with suppress(BlockingIOError):
             os.read(self.fd, 4096)
-        except BlockingIOError:
-            pass
 
     def close(self) -> None:
         """Give the signals their default meaning again."""

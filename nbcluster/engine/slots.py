@@ -119,3 +119,4 @@ class Slots:
         wait = min(_FIRST_WAIT_S * 2.0**slot.failures, _LONGEST_WAIT_S)
         slot.failures += 1
         slot.due = now + wait
+        log.warning("slot %d: the next executor is started in %g s", slot.number, wait)

@@ -201,10 +201,10 @@ class Supervisor:
 
     def _answer_revokes(self) -> None:
         for name, child in list(self._revokes.items()):
-            begun = child.page.begun()
-            if begun is not None:
+            for watermark, begun in child.answer_revokes():
+                self._outbox.keep(m.Revoked(name, watermark, begun))
+            if not child.revokes:
                 del self._revokes[name]
-                self._outbox.keep(m.Revoked(name, child.page.watermark, begun))
 
     # ------------------------------------------------------------------ the master
 
@@ -240,7 +240,7 @@ class Supervisor:
             case m.Revoke(executor, watermark):
                 child = self._slots.find(executor)
                 if child is not None:
-                    child.page.revoke(watermark)
+                    child.revokes.append(watermark)
                     self._revokes[executor] = child
                     self._answer_revokes()
 

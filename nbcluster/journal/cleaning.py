@@ -8,13 +8,14 @@ is newer than all of its cleaned records needs no new one.
 from __future__ import annotations
 
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
 from nbcluster.core.model import Task
-from nbcluster.core.records import Dropped, Forgotten, Record, Redriven
+from nbcluster.core.records import Dropped, Record, Redriven
 from nbcluster.journal import reading, rows
 from nbcluster.journal.files import FileChanges, PayloadFiles
 from nbcluster.journal.replay import touched
@@ -64,7 +65,7 @@ class Oldest:
     dropped: list[tuple[int, Dropped]] = field(default_factory=list)
     redriven: list[Redriven] = field(default_factory=list)
 
-    def add(self, seq: int, entry: Entry, head: int) -> None:
+    def add(self, seq: int, entry: Entry) -> None:
         """Add the next turn."""
         self.last = seq
         self.weight += reading.weight(len(entry.records))
@@ -76,22 +77,18 @@ class Oldest:
                     self.dropped.append((seq, record))
                 case Redriven():
                     self.redriven.append(record)
-                case Forgotten():  # whatever is kept of them goes now
-                    self.tasks.update(dict.fromkeys(record.tasks, head + 1))
                 case _:
                     pass
 
 
-def oldest_turns(
-    database: sqlite3.Connection, after: int, head: int, *, limit: int, spare: int
-) -> Oldest:
+def oldest_turns(database: sqlite3.Connection, after: int, *, limit: int, spare: int) -> Oldest:
     """Return the turns to clean: about ``limit`` records, at least a turn, at most ``spare``."""
     found = Oldest(after)
     for seq, entry in reading.entries(database, after):
         cost = found.weight + reading.weight(len(entry.records))
         if cost > spare or (found.weight and cost > limit):
             break
-        found.add(seq, entry, head)
+        found.add(seq, entry)
     return found
 
 
@@ -99,25 +96,30 @@ class Cleaner:
     """Writes the snapshots of one cleaning, inside its transaction."""
 
     def __init__(
-        self, database: sqlite3.Connection, files: PayloadFiles, head: int, *, sync: bool
+        self,
+        database: sqlite3.Connection,
+        files: PayloadFiles,
+        tombstones: dict[str, int],
+        head: int,
+        *,
+        sync: bool,
     ) -> None:
         self._database = database
         self._files = files
         self._head = head
         self._sync = sync
         self.changes = FileChanges()
+        self.tombstones = dict(tombstones)  #: those there will be after the transaction
 
     def clean(self, turns: Oldest, redriven: Redrives, snapshot_of: SnapshotOf) -> None:
         """Replace the turns by snapshots of the tasks they touch."""
-        # A record that made one task out of another is skipped at a replay for both or for none.
-        # The new task's snapshot, if there is any, is newer than that record.
-        chain = list(turns.tasks)
-        for task in chain:
-            new = [t for t in redriven.of(task) if t not in turns.tasks]
-            turns.tasks.update(dict.fromkeys(new, 0))
-            chain += new
-        for task, last in turns.tasks.items():
-            self._clean_task(task, last, snapshot_of)
+        waiting = deque(turns.tasks.items())
+        while waiting:
+            task, last = waiting.popleft()
+            if self._clean_task(task, last, snapshot_of):
+                # A record that made one task out of another is skipped at a replay for both or
+                # for none. Any snapshot of the new task is newer than that record.
+                waiting.extend((new, 0) for new in redriven.of(task) if new not in turns.tasks)
         execute = self._database.execute
         for seq, record in turns.dropped:
             for key in record.definitions:
@@ -125,6 +127,10 @@ class Cleaner:
             for number in record.templates:
                 execute("DELETE FROM template WHERE number = ?", (number,))
         execute("DELETE FROM turn WHERE seq <= ?", (turns.last,))
+        for task, seq in list(self.tombstones.items()):
+            if seq <= turns.last:  # nothing is left that it could hide
+                execute("DELETE FROM snapshot WHERE task = ?", (task,))
+                del self.tombstones[task]
 
     def write_header(self, cleaned: int, header: bytes) -> None:
         """Write the state that is no task's, and how far the log is cleaned."""
@@ -134,24 +140,33 @@ class Cleaner:
             (self._head, cleaned, crc, header),
         )
 
-    def _clean_task(self, name: str, last: int, snapshot_of: SnapshotOf) -> None:
+    def _clean_task(self, name: str, last: int, snapshot_of: SnapshotOf) -> bool:
+        """Bring the task's snapshot up to the head, unless it holds turn ``last`` already."""
         execute = self._database.execute
         row = execute("SELECT seq FROM snapshot WHERE task = ?", (name,)).fetchone()
         if row is not None and row[0] >= last:
-            return
+            return False
         task = snapshot_of(name)
         if task is not None:
             new = rows.snapshot_row(name, self._head, self._snapshot(task))
             execute("INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?, ?)", new)
-            return
-        if row is not None:
+            self.tombstones.pop(name, None)
+        elif refs := self._files.refs.get(name):
+            # The log may still have the whole life of a later task of this id, with its files.
+            new = rows.snapshot_row(name, self._head, None)
+            execute("INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?, ?)", new)
+            self.tombstones[name] = self._head
+            self.changes.unneeded += [(name, place, ref) for place, ref in refs.items()]
+        elif row is not None and name not in self.tombstones:
             execute("DELETE FROM snapshot WHERE task = ?", (name,))
-        for place, ref in self._files.refs.get(name, {}).items():
-            self.changes.unneeded.append((name, place, ref))
+        return True
 
     def _snapshot(self, task: Task) -> Snapshot:
         payload = self._in_file(task.id, "payload", task.payload)
         result = self._in_file(task.id, "result", task.result)
+        for place, ref in self._files.refs.get(task.id, {}).items():
+            if place not in ("payload", "result"):
+                self.changes.unneeded.append((task.id, place, ref))
         if payload is not None:
             task = replace(task, payload=b"")
         if result is not None:

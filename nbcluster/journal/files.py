@@ -37,7 +37,7 @@ class PayloadFiles:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        #: for each task that has any: field of the task -> file
+        #: for each task that has any: field of the task (see `keep`) -> file
         self.refs: dict[str, dict[str, Ref]] = {}
 
     def write(self, payload: bytes, *, sync: bool) -> Ref:
@@ -87,7 +87,12 @@ class PayloadFiles:
 
     def keep(self, task: str, place: str, ref: Ref) -> None:
         """Note that the task's ``payload`` or ``result`` lies in this file."""
-        self.refs.setdefault(task, {})[place] = ref
+        places = self.refs.setdefault(task, {})
+        old = places.get(place)
+        if old is not None and old != ref:
+            # Of an earlier task of this id. The log may still have the record that names it.
+            places[old.name] = old
+        places[place] = ref
 
     @contextmanager
     def changing(self, changes: FileChanges) -> Iterator[None]:

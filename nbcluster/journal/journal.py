@@ -83,6 +83,7 @@ class Journal:
         self._broken = ""  #: why nothing may be written any more
         self._owed = False  #: a commit found the disk full and was not repeated yet
         self._redriven = Redrives()
+        self._tombstones: dict[str, int] = {}  #: forgotten tasks -> their records up to here
         self._files, self._database = self._open(create)
         try:
             with self._reading():
@@ -137,7 +138,7 @@ class Journal:
         header, cleaned, blob = reading.header_of(self._database)
         if header:
             sink.restore_header(blob)
-        snapshots = reading.restore_tasks(self._database, sink, read, self.head)
+        snapshots, self._tombstones = reading.restore_tasks(self._database, sink, read)
         replay = Replay(sink, snapshots, header, definitions)
 
         def load(record: Record, ref: Ref) -> None:
@@ -244,9 +245,10 @@ class Journal:
             special = Special(self._database, self._files, self.head + 1, changes)
             special.write_tables(records)
             entry = special.entry(records, epoch, now, sync=sync)
-            special.write_tombstones(records, self._redriven.tasks())
+            ended = special.write_tombstones(records, self._redriven.tasks())
             self._append(entry)
         self._advance(len(entry.records))
+        self._tombstones.update(dict.fromkeys(ended, self.head))
 
     # ------------------------------------------------------------------ cleaning
 
@@ -302,12 +304,15 @@ class Journal:
     ) -> None:
         if not self._replayed:
             raise InvariantError("a journal is replayed before it is cleaned")
-        cleaner = Cleaner(self._database, self._files, self.head, sync=self._power)
+        cleaner = Cleaner(
+            self._database, self._files, self._tombstones, self.head, sync=self._power
+        )
         with self._writing(), self._files.changing(cleaner.changes), self._transaction():
-            turns = oldest_turns(self._database, self._cleaned, self.head, limit=limit, spare=spare)
+            turns = oldest_turns(self._database, self._cleaned, limit=limit, spare=spare)
             cleaner.clean(turns, self._redriven, snapshot_of)
             cleaner.write_header(turns.last, header())
         self._redriven.remove(turns.redriven)
+        self._tombstones = cleaner.tombstones
         self._cleaned = turns.last
         self._weight -= turns.weight
         self._next = 0

@@ -31,16 +31,12 @@ def weight(records: int) -> int:
 
 
 def position(database: sqlite3.Connection) -> Position:
-    """Return where the journal stands; no turn may be missing."""
+    """Return where the journal stands; that no turn is missing is seen when they are read."""
     one = database.execute
     epoch = stored_epoch(database)
     header, cleaned, _ = header_of(database)
-    count, first, last, records = one(
-        "SELECT count(*), min(seq), max(seq), sum(max(records, 1)) FROM turn"
-    ).fetchone()
-    head = last if count else cleaned
-    if count and (first != cleaned + 1 or last != cleaned + count):
-        raise DamagedRowError(f"turns after position {cleaned} are missing")
+    last, records = one("SELECT max(seq), sum(max(records, 1)) FROM turn").fetchone()
+    head = last or cleaned
     if header > head:
         raise DamagedRowError(f"turns up to position {header} are missing")
     return Position(epoch, header, cleaned, head, records or 0)
@@ -95,18 +91,21 @@ def restore_tables(database: sqlite3.Connection, sink: Sink) -> dict[str, int]:
 
 
 def restore_tasks(
-    database: sqlite3.Connection, sink: Sink, read: ReadPayload, head: int
-) -> dict[str, int]:
-    """Give the tasks that have a snapshot to ``sink``; return the position of each snapshot."""
+    database: sqlite3.Connection, sink: Sink, read: ReadPayload
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Give the tasks that have a snapshot to ``sink``.
+
+    Returns the position of each snapshot, and of those that are tombstones of forgotten tasks.
+    """
+    tombstones: dict[str, int] = {}
     positions: dict[str, int] = {}
     tasks: list[Task] = []
     shared: dict[Template, Template] = {}  # one object for all tasks of a template
     for name, seq, crc, blob in database.execute("SELECT task, seq, crc, blob FROM snapshot"):
         snapshot = rows.read_snapshot(name, seq, crc, blob)
-        if seq > head:
-            raise DamagedRowError(f"turns up to position {seq} are missing")
         positions[name] = seq
         if snapshot is None:
+            tombstones[name] = seq
             continue
         task = snapshot.task
         task.template = shared.setdefault(task.template, task.template)
@@ -118,4 +117,4 @@ def restore_tasks(
     tasks.sort(key=lambda task: task.seq)
     for task in tasks:
         sink.restore_task(task)
-    return positions
+    return positions, tombstones

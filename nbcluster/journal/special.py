@@ -66,21 +66,23 @@ class Special:
                 rows.definition_row(defined.definition, seq),
             )
 
-    def write_tombstones(self, records: list[Record], redriven: set[str]) -> None:
+    def write_tombstones(self, records: list[Record], redriven: set[str]) -> list[str]:
         """Free the files of forgotten tasks now, and not when the log is cleaned of them.
 
-        A replay must not look for them then, so what the log still has of such a task is skipped
-        as if it had a snapshot. Not for tasks that were made one out of the other (``redriven``):
-        the log's record of that would be skipped too.
+        Returns those tasks. A replay must not look for their files then, so what the log still
+        has of such a task is skipped as if it had a snapshot. Not for tasks that were made one
+        out of the other (``redriven``): the log's record of that would be skipped too.
         """
         refs = self._files.refs
         forgotten = {t for r in records if isinstance(r, Forgotten) for t in r.tasks if t in refs}
         if not forgotten:
-            return
+            return []
         again = {r.task.id for r in records if isinstance(r, Submitted)}
-        for task in forgotten - again - redriven:
+        ended = list(forgotten - again - redriven)
+        for task in ended:
             self._database.execute(
                 "INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?, ?)",
                 rows.snapshot_row(task, self._seq, None),
             )
             self._changes.unneeded += [(task, place, ref) for place, ref in refs[task].items()]
+        return ended

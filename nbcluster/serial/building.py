@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _abc  # type: ignore[import-not-found]  # the only way to a bare abstract class
 import abc
-import enum
 import pickle
 import threading
 from collections.abc import Iterator
@@ -52,10 +51,7 @@ def make_class(
         if known is not None:
             return known
         with _no_subclass_hooks(bases):
-            try:
-                made: type = type.__new__(meta, title, bases, frame)
-            except TypeError:  # a metaclass written in C wants to do it itself
-                made = meta.__new__(meta, title, bases, frame)
+            made: type = type.__new__(meta, title, bases, frame)
         return _started(name, version, made)
 
 
@@ -144,15 +140,8 @@ def fill_class(cls: type, state: dict[str, Any]) -> None:
         _UNFINISHED.discard(id(cls))
         registered = state.pop("__registered__", ())
         for name, value in state.items():
-            _set(cls, name, value)
+            type.__setattr__(cls, name, value)
         if isinstance(cls, abc.ABCMeta):
             _abc._abc_init(cls)  # again: only now it is known what is abstract
             for sub in registered:
                 cls.register(sub)
-
-
-def _set(cls: type, name: str, value: Any) -> None:
-    try:
-        type.__setattr__(cls, name, value)
-    except TypeError:  # as for a ctypes structure
-        setattr(cls, name, value)

@@ -24,13 +24,10 @@ from nbcluster.serial.building import RECEIVED, fill_class, load_class, make_cla
 from nbcluster.serial.session import Name, Session
 from nbcluster.serial.watch import Watch, watch_class
 
-_LOCK: Final = threading.RLock()
-
-
 #: What every class has of its own, and what `building` makes anew.
 _MADE_BY_TYPE: Final = frozenset(
     {"__dict__", "__weakref__", "__module__", "__qualname__", "__slots__", "__orig_bases__"}
-    | {"_abc_impl", "__abstractmethods__", "__annotations_cache__"}
+    | {"_abc_impl", "__abstractmethods__", "__annotations_cache__", "__slotnames__"}
 )
 _MADE_BY_ENUM: Final = frozenset(
     {"_member_map_", "_member_names_", "_value2member_map_", "_unhashable_values_"}
@@ -150,8 +147,9 @@ def class_state(cls: type) -> dict[str, Any]:
 def _members(cls: type) -> list[tuple[str, Any, Any, dict[str, Any]]]:
     """Return of each member of an enum: name, plain value, and its attributes."""
     assert isinstance(cls, enum.EnumMeta)
-    mixed: Any = cls._member_type_  # type: ignore[attr-defined]  # of every enum
+    mixed: Any = vars(cls)["_member_type_"]
     found = []
+    member: Any
     for name, member in cls.__members__.items():
         plain = None if mixed is object else _plain(mixed, member)
         state = {k: v for k, v in vars(member).items() if k not in _OF_MEMBER}
@@ -164,7 +162,8 @@ _OF_MEMBER: Final = frozenset({"_name_", "_value_", "__objclass__", "_sort_order
 
 def _plain(mixed: type, member: Any) -> Any:
     """Return a member of a mixed enum as the plain value below it."""
+    base: Any
     for base in (int, str, float, bytes, complex):
         if issubclass(mixed, base):
-            return base.__new__(base, *base.__getnewargs__(member))  # type: ignore[attr-defined]
+            return base.__new__(base, *base.__getnewargs__(member))
     return member._value_

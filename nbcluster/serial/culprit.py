@@ -96,20 +96,16 @@ def _can_travel(obj: Any) -> bool:
 
 def _type_name(obj: Any) -> str:
     cls = type(obj)
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    return (
+        cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    )
 
 
 def _parts(obj: Any) -> Parts:
     if isinstance(obj, FunctionType):
         yield from _parts_of_function(obj)
-    elif isinstance(obj, MethodType):
-        yield "its object", obj.__self__
-        yield "its function", obj.__func__
-    elif isinstance(obj, functools.partial):
-        yield "its function", obj.func
-        yield from _arguments(obj.args, obj.keywords)
-    elif isinstance(obj, functools._lru_cache_wrapper):
-        yield "its function", obj.__wrapped__
+    elif isinstance(obj, (MethodType, functools.partial, functools._lru_cache_wrapper)):
+        yield from _parts_of_callable(obj)
     elif isinstance(obj, type):
         for name, value in class_state(obj).items():
             yield f"attribute {name!r}", value
@@ -122,6 +118,17 @@ def _parts(obj: Any) -> Parts:
             yield f"item {number}", value
     else:
         yield from _parts_of_object(obj)
+
+
+def _parts_of_callable(obj: Any) -> Parts:
+    if isinstance(obj, MethodType):
+        yield "its object", obj.__self__
+        yield "its function", obj.__func__
+    elif isinstance(obj, functools.partial):
+        yield "its function", obj.func
+        yield from _arguments(obj.args, obj.keywords)
+    else:
+        yield "its function", obj.__wrapped__
 
 
 def _parts_of_function(obj: FunctionType) -> Parts:

@@ -55,10 +55,10 @@ def by_reference(obj: Any) -> str | None:
     name = getattr(obj, "__qualname__", None) or getattr(obj, "__name__", None)
     if not isinstance(name, str) or "<" in name:
         return None
-    found: Any = sys.modules[module]
+    found: Any = sys.modules[str(module)]
     for part in name.split("."):
         found = getattr(found, part, None)
-    return module if found is obj else None
+    return str(module) if found is obj else None
 
 
 def nameless_type(cls: type) -> str | None:
@@ -74,7 +74,7 @@ def global_generator(obj: Any) -> tuple[str, str] | None:
     owner = getattr(obj, "__self__", None)
     if owner is None:
         return None
-    if owner is random._inst:  # type: ignore[attr-defined]  # private, but there is no other way
+    if owner is random._inst:
         return "random", obj.__name__
     legacy = sys.modules.get("numpy.random.mtrand")
     if legacy is not None and owner is legacy._rand:

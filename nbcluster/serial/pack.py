@@ -48,6 +48,7 @@ class Packer:
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
         self._cache: dict[int, _Cached] = {}
+        self._classes: dict[tuple[type, ...], Definition] = {}
         self._notes: dict[tuple[str, str], str] = {}
         self._told: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
@@ -70,8 +71,14 @@ class Packer:
 
     def define_classes(self, classes: tuple[type, ...]) -> Definition:
         """Return the definition of a tuple of classes, as ``retry_on`` takes them."""
+        known = self._classes.get(classes)
+        if known is not None:
+            return known
         name = ", ".join(cls.__name__ for cls in classes)
-        return self._defined(classes, name, "class")[0]
+        definition = self._defined(classes, name, "class")[0]
+        if all(cls.__module__ == "builtins" for cls in classes):  # they never change
+            self._classes[classes] = definition
+        return definition
 
     def dumps_call(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -120,7 +127,7 @@ class Packer:
         call = args, kwargs
         try:
             written = write(call, Session(), out_of_band=True)
-        except Exception as error:  # noqa: BLE001 - user code runs while its objects are pickled
+        except Exception as error:  # user code runs while its objects are pickled
             raise refuse("argument", call, error) from error
         return to_payload(written, self._blobs)
 
@@ -134,7 +141,7 @@ class Packer:
     def _defined(self, fn: Any, name: str, what: str) -> tuple[Definition, Written]:
         try:
             written = write(fn, Session(), out_of_band=False, stamped=True)
-        except Exception as error:  # noqa: BLE001 - user code runs while its objects are pickled
+        except Exception as error:  # user code runs while its objects are pickled
             raise refuse(what, fn, error) from error
         blob = to_definition(written)
         self._note(name, written.sizes)

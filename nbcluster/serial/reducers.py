@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextvars
 import dataclasses
+import enum
 import functools
 import io
 import logging
+import operator
 import sys
 import threading
 import types
+import typing
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,13 +49,15 @@ def reduce(obj: Any, session: Session, dump: Dump) -> Any:
     reducer = _EXACT.get(kind)
     if reducer is not None:
         return reducer(obj, session, dump)
+    if not isinstance(obj, _SPECIAL):
+        return NotImplemented
     if isinstance(obj, type):
         return _class(obj, session, dump)
+    if isinstance(obj, enum.Enum):
+        return _member(obj, session, dump)
     if isinstance(obj, BaseException):
         return _exception(obj, session, dump)
-    if isinstance(obj, _REFUSED):
-        return _refused(obj, session, dump)
-    return NotImplemented
+    return _refused(obj, session, dump)
 
 
 # --------------------------------------------------------------------------- code
@@ -175,6 +180,13 @@ def _marker(obj: object, session: Session, dump: Dump) -> Any:
     return rebuild.marker, (identity.id_of(obj),)
 
 
+def _member(obj: enum.Enum, session: Session, dump: Dump) -> Any:
+    cls = type(obj)
+    if obj.name not in cls.__members__ or by_reference(cls) is not None:
+        return NotImplemented
+    return operator.getitem, (cls, obj.name)  # its value may be equal to nothing but itself
+
+
 def _dataclass_marker(obj: Any, session: Session, dump: Dump) -> Any:
     name = next(name for name, value in vars(dataclasses).items() if value is obj)
     return rebuild.attribute, ("dataclasses", name)
@@ -199,6 +211,14 @@ def _new_type(obj: Any, session: Session, dump: Dump) -> Any:
         return NotImplemented
     args = obj.__name__, obj.__supertype__
     return rebuild.tracked, (identity.id_of(obj), NewType, args, {})
+
+
+def _type_alias(obj: Any, session: Session, dump: Dump) -> Any:
+    if _is_named(obj):
+        return NotImplemented
+    args = obj.__name__, obj.__value__
+    options = {"type_params": obj.__type_params__}
+    return rebuild.tracked, (identity.id_of(obj), type(obj), args, options)
 
 
 def _is_named(obj: Any) -> bool:
@@ -271,7 +291,7 @@ def _refused(obj: Any, session: Session, dump: Dump) -> Any:
     raise PicklingError(f"cannot pickle {type(obj).__name__!r} object: it belongs to its process")
 
 
-_REFUSED: Final = (io.IOBase, threading.Thread)
+_SPECIAL: Final = (type, enum.Enum, BaseException, io.IOBase, threading.Thread)
 
 
 # --------------------------------------------------------------------------- exceptions
@@ -304,7 +324,7 @@ def _rebuilt(obj: BaseException, session: Session) -> tuple[Any, tuple[Any, ...]
 
 
 def _has_own_init(cls: type) -> bool:
-    return isinstance(cls.__init__, FunctionType) or isinstance(cls.__new__, FunctionType)
+    return any(isinstance(getattr(cls, name), FunctionType) for name in ("__init__", "__new__"))
 
 
 def _has_own_reduce(cls: type) -> bool:
@@ -351,3 +371,5 @@ _EXACT: Final[dict[type, Reducer]] = {
         if name in ("_FIELD", "_FIELD_CLASSVAR", "_FIELD_INITVAR", "_HAS_DEFAULT_FACTORY")
     },
 }
+if sys.version_info >= (3, 12):
+    _EXACT[typing.TypeAliasType] = _type_alias

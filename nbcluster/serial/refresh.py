@@ -22,7 +22,7 @@ def refresh(stamps: list[Stamp]) -> None:
     All of them go, as they use each other; each is imported again when it is next needed.
     """
     stale = [name for name, path, mtime, size in stamps if _is_stale(name, path, (mtime, size))]
-    for name, path, *_ in stamps if stale else ():
+    for name, *_ in stamps if stale else ():
         module = sys.modules.pop(name, None)
         _SEEN.pop(name, None)
         # Bytecode is matched by whole seconds and size: a quick edit would go unnoticed.

@@ -76,8 +76,9 @@ def _is_shells(name: str, value: Any) -> bool:
     if name in _NEVER:
         return True
     # IPython puts a guarded `open` into the notebook; in a task the builtin is meant.
-    wrapped = getattr(value, "__wrapped__", None)
-    return name == "open" and getattr(wrapped, "__name__", "") == "open"
+    if name != "open":
+        return False
+    return getattr(getattr(value, "__wrapped__", None), "__name__", "") == "open"
 
 
 def captured(function: FunctionType) -> list[Name]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from struct import Struct
 from types import FunctionType, ModuleType
@@ -72,15 +72,16 @@ def write(obj: Any, session: Session, *, out_of_band: bool, stamped: bool = Fals
     stamped
         Whether the versions of local modules travel along.
     """
-    plan = replace(session)
-    written = _pickle([obj], plan, out_of_band)
-    prints, sizes = _explore(plan)
-    stamps = _stamps(plan) if stamped else []
+    written = _pickle((obj,), session, out_of_band)
+    if not session.taken and not stamped:
+        return written
+    prints, sizes = _explore(session)
+    stamps = _stamps(session) if stamped else []
     if not prints and not stamps:
         return written
-    tables = _tables(plan)
-    again = _again(session)
-    written = _pickle([*tables, obj], again, out_of_band)
+    tables = _tables(session)
+    written = _pickle((*tables, obj), _again(session), out_of_band)
+    written.session = session
     written.sizes = sizes
     header: Header = (prints, stamps, len(tables))
     written.header = pickle.dumps(header, 5)
@@ -108,12 +109,14 @@ def _explore(session: Session) -> tuple[Prints, dict[str, int]]:
     for space, _, name in session.taken:  # grows meanwhile
         if name in prints.get(space, {}) or name not in session.names.get(space, {}):
             continue
-        apart = Session(
-            names=session.names, taken=session.taken, modules=session.modules, shallow=True
-        )
+        apart = Session(names=session.names, taken=session.taken, shallow=True)
         apart.homeward = session.homeward
         raw = dump_bytes(session.names[space][name], apart)
-        prints.setdefault(space, {})[name] = blake2b(raw, digest_size=8).digest()
+        session.modules |= apart.modules
+        # What refers to a local module that was edited since is not the same any more.
+        mark = blake2b(repr(_stamps(apart)).encode(), digest_size=8)
+        mark.update(raw)
+        prints.setdefault(space, {})[name] = mark.digest()
         sizes[name] = len(raw)
     return prints, sizes
 
@@ -230,9 +233,7 @@ def read(
     return _read_with_globals(file, header, views, apply)
 
 
-def _read_with_globals(
-    file: Any, header: Header, views: list[memoryview], apply: Apply
-) -> Read:
+def _read_with_globals(file: Any, header: Header, views: list[memoryview], apply: Apply) -> Read:
     prints, _, tables = header
     unpickler = pickle.Unpickler(file, buffers=views)
     found = Read(None, prints)

@@ -9,7 +9,7 @@ from inspect import iscoroutinefunction
 from typing import Any, Final
 
 from nbcluster.core.model import Definition
-from nbcluster.serial.blobs import INLINE_LIMIT, BlobStore
+from nbcluster.serial.blobs import INLINE_LIMIT, BlobStore, SharedMemoryFullError
 from nbcluster.serial.chains import picklable_chain
 from nbcluster.serial.culprit import refuse
 from nbcluster.serial.refresh import refresh
@@ -77,7 +77,7 @@ class Unpacker:
                 return payload, _NO_BLOBS
         try:
             written = write(value, Session(homeward=True), out_of_band=True)
-        except Exception as error:  # noqa: BLE001 - user code runs while its objects are pickled
+        except Exception as error:  # user code runs while its objects are pickled
             raise refuse("result", value, error) from error
         return to_payload(written, self._blobs)
 
@@ -94,7 +94,9 @@ class Unpacker:
         """
         try:
             return self._dumps_exception(exc)
-        except Exception as error:  # noqa: BLE001 - user code runs while its objects are pickled
+        except SharedMemoryFullError:
+            raise
+        except Exception as error:  # user code runs while its objects are pickled
             raise refuse("exception", exc, error) from error
 
     def _dumps_exception(self, exc: BaseException) -> tuple[bytes, tuple[str, ...]]:
@@ -105,7 +107,7 @@ class Unpacker:
                 written = write(exc, session, out_of_band=False)
                 payload = to_payload(written, self._blobs)
                 self._try(*payload)
-            except Exception:  # noqa: BLE001 - as above, and the second way is still to be tried
+            except Exception:  # as above, and the second way is still to be tried
                 if by_hand:
                     raise
             else:

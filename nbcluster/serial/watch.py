@@ -8,17 +8,12 @@ is no watch, and the function is written anew each time.
 
 from __future__ import annotations
 
-import datetime
-import decimal
 import enum
-import fractions
 import functools
 import logging
 import os
-import pathlib
 import re
 import types
-import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import CellType, CodeType, FunctionType, ModuleType
@@ -40,10 +35,13 @@ from nbcluster.serial.spaces import space_of
 _MISSING: Final = object()
 _ATOMS: Final = frozenset(
     {int, float, complex, bool, str, bytes, type(None), type(...), type(NotImplemented), range}
-    | {object, slice, decimal.Decimal, fractions.Fraction, uuid.UUID, re.Pattern, logging.Logger}
-    | {datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone}
-    | {pathlib.PurePosixPath, pathlib.PosixPath, TypeVar, types.GenericAlias}
+    | {object, slice, re.Pattern, logging.Logger, TypeVar, types.GenericAlias}
     | {types.MemberDescriptorType, types.GetSetDescriptorType, types.WrapperDescriptorType}
+)
+#: The same, of modules that need not be loaded for that.
+_NAMED_ATOMS: Final = frozenset(
+    {("decimal", "Decimal"), ("fractions", "Fraction"), ("uuid", "UUID")}
+    | {("datetime", name) for name in ("date", "datetime", "time", "timedelta", "timezone")}
 )
 #: Dictionaries of a class that are made with it and not written to afterwards.
 _FIXED: Final = frozenset(
@@ -59,6 +57,10 @@ _FIXED: Final = frozenset(
     | {"_member_map_", "_member_names_", "_value2member_map_", "_member_type_", "_field_defaults"}
     | {"_unhashable_values_", "__abstractmethods__", "__protocol_attrs__"}
 )
+
+
+#: Modules whose generated methods hold only working state beside what the class says anyway.
+_GENERATED: Final = frozenset({"dataclasses", "reprlib"})
 
 
 class _CannotTellError(Exception):
@@ -88,12 +90,12 @@ class Watch:
             now = function()
             if now is None or now.__code__ is not code or now.__defaults__ is not defaults:
                 return False
-        return self._rest_holds()
-
-    def _rest_holds(self) -> bool:
         for mapping, key, weak in self.weak_items:
             if mapping.get(key, _MISSING) is not weak():
                 return False
+        return self._rest_holds()
+
+    def _rest_holds(self) -> bool:
         for cell, value in self.cells:
             if _content(cell) is not value:
                 return False
@@ -103,10 +105,7 @@ class Watch:
         for mapping, size in self.sizes:
             if len(mapping) != size:
                 return False
-        for name, path, time, size in self.stamps:
-            if stamp(name, path) != (name, path, time, size):
-                return False
-        return True
+        return all(stamp(old[0], old[1]) == old for old in self.stamps)
 
 
 def watch_function(function: FunctionType, modules: Iterable[str]) -> Watch | None:
@@ -128,7 +127,7 @@ def _watch(pin: Callable[[_Pins], None], modules: Iterable[str]) -> Watch | None
     pins = _Pins()
     try:
         pin(pins)
-    except (_CannotTellError, RecursionError):
+    except Exception:  # noqa: BLE001 - _CannotTellError, or a user's object that dislikes questions
         return None
     pins.watch.stamps = [stamp(n, path) for n, path in local_modules(set(modules)).items()]
     return pins.watch
@@ -148,6 +147,8 @@ class _Pins:
             return
         watch = self.watch
         watch.functions.append((ref(function), function.__code__, function.__defaults__))
+        if function.__globals__.get("__name__") in _GENERATED:
+            return
         for default in function.__defaults__ or ():
             self.value(default)
         for mapping in (function.__kwdefaults__, vars(function)):
@@ -175,7 +176,7 @@ class _Pins:
         own = vars(cls)
         self.watch.sizes.append((own, len(own)))
         for name, value in own.items():
-            if name in ("__dict__", "__weakref__", "__module__", "_abc_impl"):
+            if name in ("__dict__", "__weakref__", "__module__", "__slotnames__"):
                 continue
             self._item(own, name, value, fixed=name in _FIXED)
         for base in cls.__bases__:
@@ -223,9 +224,7 @@ class _Pins:
             self.value(value.__self__)
         elif isinstance(value, functools._lru_cache_wrapper):
             self._mapping(vars(value))
-        elif isinstance(value, (os.PathLike, types.DynamicClassAttribute)):
-            return
-        else:
+        elif not _is_constant(value):
             raise _CannotTellError
 
     def _mapping(self, mapping: dict[str, Any]) -> None:
@@ -255,6 +254,15 @@ class _Pins:
         self.seen.add(id(thing))
         self.alive.append(thing)
         return False
+
+
+def _is_constant(value: Any) -> bool:
+    kind = type(value)
+    return (
+        isinstance(value, (os.PathLike, types.DynamicClassAttribute))
+        or kind.__module__ == "dataclasses"  # its markers
+        or (kind.__module__, kind.__name__) in _NAMED_ATOMS
+    )
 
 
 def _is_heavy(value: Any) -> bool:

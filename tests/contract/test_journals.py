@@ -458,11 +458,11 @@ def test_cleaning_leaves_what_is_retained(place: Place, limit: int) -> None:
 def test_nothing_is_cleanable_while_the_oldest_turn_is_too_large_for_it(place: Place) -> None:
     place.retain = 2
     journal, model = place.open(), Model()
-    write(journal, model, [known(), submitted("a"), started("a")])
+    write(journal, model, [known(), submitted("a"), started("a"), started("a")])
 
     assert journal.cleanable() == 0
     assert not clean(journal, model)
-    assert journal.log_records == 2
+    assert journal.log_records == 3
 
 
 def test_a_cleaning_of_a_journal_that_was_not_replayed_is_refused(place: Place) -> None:
@@ -485,6 +485,17 @@ def test_a_snapshot_that_is_new_enough_is_not_written_again(place: Place) -> Non
         pass
 
     assert asked == ["a"]
+
+
+def test_tasks_come_back_in_order_of_submission_and_share_their_template(place: Place) -> None:
+    journal, model = place.open(), Model()
+    write(journal, model, [known(), *(submitted(task) for task in "cab")])
+    clean(journal, model)
+
+    tasks = list(place.rebuilt().tasks.values())
+
+    assert [task.id for task in tasks] == ["c", "a", "b"]
+    assert len({id(task.template) for task in tasks}) == 1
 
 
 def test_a_large_payload_lies_in_a_file_until_its_task_is_forgotten(place: Place) -> None:
@@ -525,6 +536,20 @@ def test_the_snapshot_of_a_forgotten_task_leaves_with_its_end(place: Place, payl
     assert place.rebuilt().tasks == {}
 
 
+def test_a_task_forgotten_twice_does_not_come_back(place: Place) -> None:
+    journal, model = place.open(), Model()
+    life, end = turn(submitted("a", LARGE), failed("a", LARGE)), r.Forgotten(("a",))
+    write(journal, model, [known(), *life], [end, engine_up("e")], [*life, end])
+
+    while journal.log_records:
+        clean(journal, model, 1)
+        assert place.rebuilt().facts() == model.facts()
+        journal = place.opened[0]
+
+    assert place.files() == 0
+    assert journal._database.execute("SELECT count(*) FROM snapshot").fetchone() == (0,)
+
+
 def test_the_files_of_tasks_made_one_from_the_other_leave_with_their_turns(place: Place) -> None:
     journal, model = place.open(), Model()
     redriven = r.Redriven("a", "b", "c")
@@ -537,6 +562,19 @@ def test_the_files_of_tasks_made_one_from_the_other_leave_with_their_turns(place
         pass
 
     assert place.files() == 0
+
+
+def test_a_redriven_task_whose_snapshot_stays_old_is_redriven_again_at_a_replay(
+    place: Place,
+) -> None:
+    journal, model = place.open(), Model()
+    write(journal, model, [known(), submitted("a")], [started("a")])
+    clean(journal, model, 1)  # the snapshot of "a" holds both turns, the second is still there
+    write(journal, model, [failed("a"), r.Redriven("a", "b", "c")])
+
+    clean(journal, model, 1)
+
+    assert place.rebuilt().facts() == model.facts()
 
 
 def test_a_task_whose_redrive_was_cleaned_is_free_of_it(place: Place) -> None:
@@ -581,7 +619,15 @@ def test_a_task_forgotten_and_submitted_again_in_one_turn_is_there(place: Place)
         [failed("a")],
         [r.Forgotten(("a",)), submitted("a", LARGE + b"2")],
     )
+    assert place.rebuilt().facts() == model.facts()
+    assert place.rebuilt().facts() == model.facts()
+    assert place.files() == 2
 
+    place.rebuilt()
+    while clean(place.opened[0], model):
+        pass
+
+    assert place.files() == 1
     assert place.rebuilt().facts() == model.facts()
 
 

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Final, TypeVar
-
-import dill
 
 from nbcluster import ids
 from nbcluster.core.model import Definition, Outcome, Run
+from nbcluster.errors import MalformedError
+from nbcluster.serial.blobs import BlobStore
+from nbcluster.serial.pack import Packer
 from nbcluster.transport.connection import Connection, write_connection
 from nbcluster.transport.sockets import Router
 from nbcluster.wire import codec
@@ -32,6 +32,7 @@ M = TypeVar("M")
 
 KEY: Final = "key-of-the-test"
 DEADLINE_S: Final = 20.0
+_ROOT: Final = Path(__file__).parents[2]
 
 
 @dataclass
@@ -67,6 +68,7 @@ class FakeMaster:
         self._router = Router(self.address, codec.MAX_FRAME_BYTES)
         self._poller = select.poll()
         self._poller.register(self._router.fd, select.POLLIN)
+        self._packer = Packer(BlobStore(self.root / "blobs", "test"))
         write_connection(self.connection_file, self.connection)
 
     @property
@@ -119,7 +121,7 @@ class FakeMaster:
     def _hear(self, name: str, frame: bytes) -> None:
         try:
             message: Any = (codec.from_executor if "/" in name else codec.from_engine)(frame)
-        except Exception:
+        except MalformedError:
             message = codec.hello(frame)  # it was sent again before the answer came
         self.said.append((name, message))
         if isinstance(message, m.Finished) and self.acks:
@@ -147,7 +149,8 @@ class FakeMaster:
 
     def outcome(self, token: int) -> Outcome:
         """Wait for the outcome of an attempt."""
-        return self.until(lambda: self.outcomes().get(token), f"outcome of {token}")
+        self.until(lambda: token in self.outcomes(), f"outcome of {token}")
+        return self.outcomes()[token]
 
     def executors(self) -> list[str]:
         """Return the executors that greeted and did not die, sorted."""
@@ -184,7 +187,11 @@ class FakeMaster:
         self.send(self.engine(), message)
 
     def run(
-        self, fn: Callable[..., Any], *args: Any, executor: str = "", retry_on: Any = None
+        self,
+        fn: Callable[..., Any],
+        *args: Any,
+        executor: str = "",
+        retry_on: tuple[type, ...] = (),
     ) -> int:
         """Have an executor call ``fn(*args)``; return the token of the attempt."""
         return self.run_all([(fn, args)], executor=executor, retry_on=retry_on)[0]
@@ -194,46 +201,62 @@ class FakeMaster:
         calls: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]],
         *,
         executor: str = "",
-        retry_on: Any = None,
+        retry_on: tuple[type, ...] = (),
     ) -> list[int]:
         """Send several calls in one message; return the tokens of their attempts."""
         executor = executor or self.executor()
         hashes = [self.define(fn) for fn, _ in calls]
-        wanted = dict.fromkeys([*hashes, *([self.define(retry_on)] if retry_on else [])])
+        classes = self.define_classes(retry_on) if retry_on else ""
+        wanted = dict.fromkeys([*hashes, *filter(None, [classes])])
         new = [self._definitions[h] for h in wanted if (executor, h) not in self._defined]
         self._defined.update((executor, d.hash) for d in new)
         runs = []
         for (_, args), name in zip(calls, hashes, strict=True):
             self._numbers += 1
-            runs.append(
-                Run(
-                    f"t{self._numbers}",
-                    ids.token(self.epoch, self._numbers),
-                    1,
-                    name,
-                    dill.dumps((args, {})),
-                    (),
-                    self.define(retry_on) if retry_on else "",
-                )
-            )
+            payload, blobs = self._packer.dumps_call(args, {})
+            token = ids.token(self.epoch, self._numbers)
+            runs.append(Run(f"t{self._numbers}", token, 1, name, payload, blobs, classes, "task"))
         self.send(executor, m.Runs(0, new, runs))
         return [run.token for run in runs]
 
-    def define(self, thing: Any) -> str:
-        """Return the hash of the definition of a function, or of exception classes."""
-        name = f"{getattr(thing, '__name__', 'classes')}-{id(thing)}"
-        if name not in self._definitions:
-            self._definitions[name] = definition(name, thing)
-        return name
+    def define(self, fn: Callable[..., Any]) -> str:
+        """Return the hash of the definition of a function, which an executor may then be sent."""
+        found = self._packer.define(as_in_a_notebook(fn))
+        self._definitions[found.hash] = found
+        return found.hash
 
-    def definition(self, thing: Any) -> Definition:
-        """Return the definition itself."""
-        return self._definitions[self.define(thing)]
+    def define_classes(self, classes: tuple[type, ...]) -> str:
+        """Return the hash of the definition of classes of exceptions."""
+        found = self._packer.define_classes(classes)
+        self._definitions[found.hash] = found
+        return found.hash
+
+    def set_up(self, version: int, *calls: Callable[[], Any], executor: str = "") -> None:
+        """Have an executor make calls before its next run."""
+        hashes = [self.define(fn) for fn in calls]
+        payload = self._packer.dumps_call((), {})[0]
+        setup = m.Setup(
+            version,
+            [self._definitions[name] for name in hashes],
+            [(name, payload, ()) for name in hashes],
+        )
+        self.send(executor or self.executor(), setup)
+
+    def value(self, token: int) -> Any:
+        """Wait for an attempt, and return its value or exception."""
+        outcome = self.outcome(token)
+        return self._packer.loads(outcome.payload, outcome.blobs)
 
 
-def definition(name: str, thing: Any) -> Definition:
-    """Return a definition of ``thing`` that an executor can load."""
-    return Definition(name, name, dill.dumps(thing, recurse=True))
+def as_in_a_notebook(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function as if a notebook had defined it.
+
+    Else the executors would import the whole module of the test.
+    """
+    if not isinstance(fn, FunctionType):
+        return fn
+    names = {"__name__": "__main__", "__builtins__": __builtins__}
+    return FunctionType(fn.__code__, names, fn.__name__, fn.__defaults__, fn.__closure__)
 
 
 # --------------------------------------------------------------------------- the engine's process
@@ -263,10 +286,12 @@ class Engine:
                 stream.close()
 
 
-def start_engine(root: Path, *flags: str, pass_fds: Sequence[int] = (), cwd: Path) -> Engine:
+def start_engine(root: Path, *flags: str, pass_fds: Sequence[int] = (), cwd: Path | str) -> Engine:
     """Start an engine for the cluster in ``root``."""
     log = root / "engine.log"
     command = [sys.executable, "-m", "nbcluster.engine", "--connection"]
+    env = {**os.environ, "PYTHONPATH": str(_ROOT)}
+    env.pop("PYTHONUNBUFFERED", None)  # it would hide that output is held back
     process = subprocess.Popen(
         [*command, str(root / "connection.json"), "--log", str(log), *flags],
         cwd=cwd,
@@ -275,17 +300,6 @@ def start_engine(root: Path, *flags: str, pass_fds: Sequence[int] = (), cwd: Pat
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=env,
     )
     return Engine(process, log)
-
-
-def clean(root: Path) -> None:
-    """Remove the cluster's directory."""
-    with suppress(FileNotFoundError):
-        shutil.rmtree(root)
-
-
-def each(values: Sequence[T]) -> Iterator[tuple[int, T]]:
-    """Number values from 1, as attempts are."""
-    return enumerate(values, 1)

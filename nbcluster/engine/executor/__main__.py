@@ -16,7 +16,7 @@ def main(argv: list[str]) -> int:
     from nbcluster.engine.executor import birth
 
     options = birth.ExecutorOptions.from_argv(argv)
-    if not birth.bind_to(options.parent):
+    if not birth.bind_to(options):
         return 0
     faulthandler.enable(all_threads=False)
     birth.limit(options)

@@ -81,6 +81,7 @@ class Attempts:
         self.run = run
         try:
             # From here on user code runs: unpickling imports its modules and calls its classes.
+            interrupts.hit = False
             interrupts.armed = True
             if fn is None:
                 fn = self.library.load(run.fn)
@@ -94,9 +95,8 @@ class Attempts:
             stage = _PACKING
             payload, blobs = self._unpacker.dumps_result(value)
             interrupts.armed = False
-            outcome = Outcome(
-                run.task, run.token, 0, started_at, time() - started_at, payload, blobs
-            )
+            duration_s = max(time() - started_at, 0.0)  # somebody may have set the clock
+            outcome = Outcome(run.task, run.token, 0, started_at, duration_s, payload, blobs)
             if len(payload) > MAX_PAYLOAD_BYTES:
                 outcome = _too_large(run, started_at, len(payload))
         except BaseException as error:  # noqa: BLE001 - the border to user code
@@ -108,10 +108,12 @@ class Attempts:
         # What follows belongs to every attempt, and is written out here since a call costs.
         self._surroundings.tidy()
         streams = self._streams
-        out_end = _seek(streams.out_fd, 0, _END)
-        err_end = _seek(streams.err_fd, 0, _END)
+        try:
+            out_end, err_end = _seek(1, 0, _END), _seek(2, 0, _END)
+        except OSError:  # user code closed one of them, or put something else in its place
+            out_end = err_end = -1
         if out_end != streams.out_start or err_end != streams.err_start:
-            outcome.stdout, outcome.stderr = streams.take(run.token, out_end, err_end)
+            outcome.stdout, outcome.stderr = streams.take(run.token)
         return outcome
 
     def _failure(self, run: Run, started_at: float, stage: int, error: BaseException) -> Outcome:
@@ -123,7 +125,9 @@ class Attempts:
                 return Outcome(
                     run.task, run.token, Verdict.INTERRUPTED, started_at, duration_s, b""
                 )
-        if stage == _CALLING:
+        # What leaves a value's own ``__reduce__`` and is no ``Exception`` (``sys.exit``) was meant.
+        is_exit = stage == _PACKING and not isinstance(error, Exception)
+        if stage == _CALLING or is_exit:
             return raised(run, started_at, duration_s, error, self._unpacker, self.library.load)
         info = describe(error)
         if stage == _LOADING:

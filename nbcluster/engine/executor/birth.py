@@ -58,13 +58,15 @@ class ExecutorOptions:
         )
 
 
-def bind_to(parent: int) -> bool:
+def bind_to(options: ExecutorOptions) -> bool:
     """Have the system kill this process when its supervisor dies; False if it is dead already."""
+    for fd in (options.control_fd, options.alarm_fd):
+        os.set_inheritable(fd, False)
     if sys.platform == "linux":
         import ctypes  # the supervisor, which imports this module too, does not need it
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    return os.getppid() == parent  # it may have died before that call
+    return os.getppid() == options.parent  # it may have died before that call
 
 
 def limit(options: ExecutorOptions) -> None:

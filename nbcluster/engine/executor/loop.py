@@ -32,6 +32,8 @@ from nbcluster.engine.page import (
     ENDED,
     POKES,
     SENT,
+    SKIPPED_AFTER,
+    SKIPPED_UPTO,
     STARTED_AT,
     STOP,
     WATERMARK,
@@ -123,6 +125,8 @@ class Executor:
             started_at = reals[STARTED_AT] = _time()
             words[CURRENT] = token
             if token <= words[WATERMARK]:
+                words[SKIPPED_AFTER] = words[BEGUN]
+                words[SKIPPED_UPTO] = token
                 words[CURRENT] = 0
                 continue
             words[BEGUN] = token

@@ -30,7 +30,7 @@ class Streams:
         self.stderr: TextIO = _line_buffered(2)
         self.stdin: TextIO = sys.stdin
         sys.stdout, sys.stderr = self.stdout, self.stderr
-        sys.__stdout__, sys.__stderr__ = self.stdout, self.stderr  # type: ignore[misc]
+        sys.__stdout__, sys.__stderr__ = self.stdout, self.stderr  # type: ignore[misc, assignment]
         self.mark()
 
     def mark(self) -> None:
@@ -43,13 +43,11 @@ class Streams:
     def restore(self) -> None:
         """Put back what user code replaced or closed."""
         if self.stdout.closed:
-            os.dup2(self.out_fd, 1)
             self.stdout = _line_buffered(1)
         if self.stderr.closed:
-            os.dup2(self.err_fd, 2)
             self.stderr = _line_buffered(2)
         if self.stdin.closed:
-            self.stdin = open(os.devnull, encoding="utf-8")
+            self.stdin = io.TextIOWrapper(io.FileIO(os.devnull), encoding="utf-8")
         sys.stdout, sys.stderr, sys.stdin = self.stdout, self.stderr, self.stdin
 
     def flush(self) -> None:
@@ -58,8 +56,13 @@ class Streams:
             with suppress(OSError, ValueError):  # the disk is full, or user code closed it
                 stream.flush()
 
-    def take(self, token: int, out_end: int, err_end: int) -> tuple[bytes, bytes]:
-        """Return what the attempt wrote up to those ends, and begin new segments."""
+    def take(self, token: int) -> tuple[bytes, bytes]:
+        """Return what the attempt wrote, and begin new segments."""
+        for number, own in ((1, self.out_fd), (2, self.err_fd)):
+            if not _is_same(number, own):
+                os.dup2(own, number)
+        out_end = os.lseek(self.out_fd, 0, os.SEEK_END)
+        err_end = os.lseek(self.err_fd, 0, os.SEEK_END)
         dropped_out, dropped_err = self._page.dropped(token)
         out = read_segment(self.out_fd, self.out_start, out_end, dropped_out)
         err = read_segment(self.err_fd, self.err_start, err_end, dropped_err)
@@ -68,6 +71,13 @@ class Streams:
                 os.ftruncate(fd, 0)
         self.mark()
         return out, err
+
+
+def _is_same(number: int, own: int) -> bool:
+    try:
+        return os.path.sameopenfile(number, own)
+    except OSError:
+        return False
 
 
 def _line_buffered(fd: int) -> TextIO:

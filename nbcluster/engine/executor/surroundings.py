@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import ctypes
 import os
 import signal
@@ -93,8 +93,9 @@ _replaced: Final[list[types.ModuleType]] = []  # keeps our own module alive: its
 
 
 def fresh_main() -> None:
-    """Give user code a `__main__` of its own, in place of ours."""
+    """Give user code a `__main__` and arguments of its own, in place of ours."""
     _replaced.append(sys.modules["__main__"])
     main = types.ModuleType("__main__")
     main.__builtins__ = sys.modules["builtins"]  # type: ignore[attr-defined]
     sys.modules["__main__"] = main
+    sys.argv = [""]

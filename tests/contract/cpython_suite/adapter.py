@@ -101,7 +101,7 @@ class _NothingLeft:
     """Runs between the shutdown of the executor and CPython's own tidying."""
 
     def tearDown(self) -> None:
-        eventually(lambda: not run_processes(), LEAK_DEADLINE_S, "all processes have ended")
+        eventually(lambda: not run_processes(), LEAK_DEADLINE_S, lambda: f"all processes have ended: {run_processes()}")
         super().tearDown()  # type: ignore[misc]  # the test case comes next
 
 

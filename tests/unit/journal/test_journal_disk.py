@@ -140,8 +140,8 @@ def test_a_changed_byte_in_any_row_is_noticed(path: Path, table: str) -> None:
         ("UPDATE definition SET seq = 9", "definition"),
         ("UPDATE snapshot SET task = 'z'", "snapshot"),
         ("UPDATE template SET number = 2", "template"),
-        ("DELETE FROM turn WHERE seq = 2", "turns"),
-        ("DELETE FROM turn WHERE seq = 3", "turns"),
+        ("DELETE FROM turn WHERE seq = 2", "turn 2 is missing"),
+        ("DELETE FROM turn WHERE seq = 3", "turn 3 is missing"),
         ("DELETE FROM turn WHERE seq = 4", "turns"),
         ("UPDATE turn SET records = 5 WHERE seq = 3", "turn 3"),
         ("UPDATE turn SET blob = 'text' WHERE seq = 3", "turn 3"),
@@ -390,9 +390,9 @@ def fill(size):
         except JournalFullError as error: return
         count += 1
 open('ballast', 'wb').write(bytes(300_000))
-fill(%d); fill(10)
+fill(%d); large = count; fill(10)
 files = os.listdir('journal.db.d') if os.path.isdir('journal.db.d') else []
-print(journal.head == count, len(files))
+print(journal.head == count, len(files), large)
 os.unlink('ballast')
 journal.commit(turn(count, %d), 1, 1.0)
 journal._database.close()
@@ -404,14 +404,14 @@ print(again.replay(Sink()) == count + 1)
 def test_after_a_full_disk_the_same_commit_can_be_repeated(tmp_path: Path) -> None:
     out = in_small_file_system(tmp_path, PRELUDE + FILL % (30_000, 30_000))
 
-    assert out.split() == ["True", "0", "True"]
+    assert [out.split()[i] for i in (0, 1, 3)] == ["True", "0", "True"]
 
 
 def test_a_payload_file_that_found_the_disk_full_leaves_nothing_behind(tmp_path: Path) -> None:
     out = in_small_file_system(tmp_path, PRELUDE + FILL % (150_000, 150_000)).split()
 
-    assert out[0] == out[2] == "True"
-    assert 1 <= int(out[1]) <= 6
+    assert out[0] == out[3] == "True"
+    assert out[1] == out[2] != "0"
 
 
 def test_a_new_journal_on_a_full_disk_says_so(tmp_path: Path) -> None:

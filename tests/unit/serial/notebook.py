@@ -33,7 +33,7 @@ class Peer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=cwd,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": ""},
         )
 
     def ask(self, *message: Any) -> Any:
@@ -166,16 +166,26 @@ def serve_notebook() -> None:
     packer = Packer(BlobStore(directory, owner))
     executor = Peer("serve_executor", directory, "executor")
 
-    def submit(fn: Any, *args: Any, **kwargs: Any) -> Any:
+    def raw(fn: Any, *args: Any, **kwargs: Any) -> Any:
         definition = packer.define(fn)
-        answer = executor.ask("call", definition.hash, definition, *packer.dumps_call(args, kwargs))
-        value = packer.loads(*answer)
-        if isinstance(value, BaseException) and not getattr(value, "__as_value__", False):
+        return executor.ask("call", definition.hash, definition, *packer.dumps_call(args, kwargs))
+
+    def submit(fn: Any, *args: Any, **kwargs: Any) -> Any:
+        value = packer.loads(*raw(fn, *args, **kwargs))
+        if isinstance(value, BaseException):
             raise value
         return value
 
+    def call(definition: Any) -> Any:
+        """Run a definition that was made earlier, with no arguments."""
+        return packer.loads(
+            *executor.ask("call", definition.hash, definition, *packer.dumps_call((), {}))
+        )
+
     helpers = {
         "submit": submit,
+        "raw": raw,
+        "call": call,
         "packer": packer,
         "push": lambda **names: executor.ask("push", names),
         "pull": lambda name: executor.ask("pull", name),

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.notebooks.idioms import IDIOMS, Idiom
 from tests.unit.serial.notebook import Notebook
-
-
-@pytest.fixture(scope="module")
-def notebook() -> Iterator[Notebook]:
-    with Notebook() as notebook:
-        yield notebook
 
 
 @pytest.mark.parametrize("idiom", IDIOMS, ids=lambda idiom: idiom.name)

@@ -358,8 +358,13 @@ def test_a_child_does_not_inherit_the_lock(tmp_path: Path) -> None:
     lock = FileLock.acquire(tmp_path / "lock")
     assert lock is not None
     with subprocess.Popen(
-        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False
+        [sys.executable, "-c", "print(flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        close_fds=False,
     ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()  # before that the system may not have closed anything yet
         lock.release()
 
         assert not FileLock.is_held(tmp_path / "lock")

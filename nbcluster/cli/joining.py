@@ -1,0 +1,69 @@
+"""``engine``: an engine in this process."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from pathlib import Path
+
+from nbcluster.cli.flags import Flags, Verb, count
+from nbcluster.cli.reaching import require_running
+from nbcluster.engine.options import EngineOptions
+from nbcluster.errors import ClusterConnectionError
+from nbcluster.ids import check_name
+from nbcluster.transport.rundir import cluster_dir
+
+
+def engine_flags(flags: Flags) -> None:
+    """Add the flags of ``engine``."""
+    add = flags.flag
+    add(
+        "--join",
+        default=os.environ.get("NBCLUSTER_NAME") or "default",
+        metavar="NAME",
+        help="cluster to join, by its name or its connection file; default: default",
+    )
+    add("--group", default="default", metavar="G1,G2", help="groups whose tasks it takes")
+    add("--slots", type=count, default=1, metavar="N", help="attempts at a time; default: 1")
+    add(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="module that each executor imports at its start; may be repeated",
+    )
+    add("--no-wait", action="store_true", help="fail if no master is there yet")
+
+
+def run_engine(args: Namespace) -> int:
+    """Run an engine until its master tells it to leave, or a signal drains it."""
+    connection = _connection(args.join, wait=not args.no_wait)
+    options = EngineOptions(
+        connection=connection,
+        groups=tuple(check_name(name, "group") for name in args.group.split(",") if name),
+        slots=args.slots,
+        imports=tuple(args.imports),
+        log_level=args.log_level or "INFO",
+    )
+    from nbcluster.engine.serving import serve
+
+    return 1 if serve(options) else 0
+
+
+def _connection(target: str, *, wait: bool) -> Path:
+    if os.sep in target:
+        path = Path(target).absolute()
+        if not wait and not path.exists():
+            raise ClusterConnectionError(
+                f"there is no connection file {path}. Start its cluster, or leave out --no-wait"
+            )
+        return path
+    where = cluster_dir(target)
+    if not wait:
+        require_running(target)
+    where.create()  # an engine may be there before the master, and keeps its pages here
+    return where.connection_file
+
+
+VERBS = {"engine": Verb(engine_flags, run_engine)}

@@ -1,0 +1,108 @@
+"""``start`` and ``stop``."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from typing import Any
+
+from nbcluster.cli import ending
+from nbcluster.cli.flags import Flags, Verb, count
+from nbcluster.cli.reaching import reached
+from nbcluster.client.cluster import Cluster
+from nbcluster.cluster.settings import DURABILITIES
+from nbcluster.cluster.start import start
+from nbcluster.errors import ClusterError
+
+_OPTIONS = (
+    *("engines", "name", "group", "slots", "persist", "journal", "durability"),
+    *("max_pending", "retention"),
+)
+
+
+def start_flags(flags: Flags) -> None:
+    """Add the flags of ``start``."""
+    add = flags.flag
+    add("-n", "--engines", type=count, metavar="N", help="engines; default: 4")
+    add("--name", help="name of the cluster; default: default")
+    add("--group", help="group whose tasks the engines take; default: default")
+    add("--slots", type=count, metavar="N", help="attempts each engine runs at a time; default: 1")
+    # None and not False, so that the environment is asked where the flag is missing.
+    add(
+        "--persist",
+        action="store_true",
+        default=None,
+        help="return when it is ready, and leave it running; otherwise it ends with this command",
+    )
+    add("--journal", metavar="PATH", help="the journal; default: in the cluster's directory")
+    add("--durability", choices=DURABILITIES, help="which failures an accepted task survives")
+    add("--max-pending", type=count, metavar="N", help="open tasks at the most")
+    add("--retention", type=float, metavar="S", help="seconds that ended tasks are kept")
+
+
+def run_start(args: Namespace) -> int:
+    """Start a cluster; without ``--persist`` stay until a signal or somebody stops it."""
+    cluster = start(**{name: getattr(args, name) for name in _OPTIONS})
+    stats = cluster.stats()
+    name = cluster.name
+    print(
+        f"cluster {name!r} is ready: master {stats['master_pid']}, "
+        f"engines: {stats['engines']}, slots: {stats['slots']}"
+    )
+    print(f'  connect: nbcluster.connect("{name}")')
+    print(f"  look:    nbcluster status {name}")
+    if not cluster.owned:  # --persist, or it was running before
+        print(f"  stop:    nbcluster stop {name}", flush=True)
+        cluster.close()
+        return 0
+    print("  stop:    Ctrl-C here; it lets running tasks finish first", flush=True)
+    return ending.stay(cluster, int(stats["master_pid"]))
+
+
+def stop_flags(flags: Flags) -> None:
+    """Add the flags of ``stop``."""
+    flags.name()
+    flags.epilog = "Without a choice it is stopped only if no task is open."
+    flags.flag("--drain", action="store_true", help="let those finish that run; keep the others")
+    flags.flag("--cancel", action="store_true", help="drop them")
+    flags.flag("--keep", action="store_true", help="keep them for the next start of that name")
+
+
+def run_stop(args: Namespace) -> int:
+    """Stop a cluster, unless tasks are open and nobody said what becomes of them."""
+    if args.cancel and (args.keep or args.drain):
+        print("nbcluster: --cancel drops what --keep and --drain keep", file=sys.stderr)
+        return 2
+    with reached(args.name) as cluster:
+        stats = cluster.stats()
+        waiting, running = ending.open_tasks(stats)
+        chosen = args.cancel or args.keep or args.drain
+        if (waiting or running) and not chosen:
+            raise _refusal(args.name, waiting, running)
+        keep = bool(args.keep or (args.drain and (waiting or running)))
+        mode = "drain" if args.drain else "now" if chosen else "ask"
+        journal = cluster.client.ask("info")["journal"] if keep else ""
+        _stop(cluster, stats, mode, keep)
+    print(f"cluster {cluster.name!r} has stopped")
+    if journal:
+        ending.settle(cluster.name, journal, forget=not args.keep)
+    return 0
+
+
+def _refusal(name: str, waiting: int, running: int) -> ClusterError:
+    return ClusterError(
+        f"cluster {name!r} has {waiting} pending and {running} running tasks; it goes on. Choose: "
+        "--drain (finish what runs, keep the others), --keep (all go on at the next start), "
+        "--cancel (drop them)"
+    )
+
+
+def _stop(cluster: Cluster, stats: dict[str, Any], mode: str, keep: bool) -> None:
+    with ending.end_of(int(stats["master_pid"])) as wait:
+        answer = cluster.stop(mode=mode, keep=keep)
+        if not answer["stopped"]:  # a task came since we looked
+            raise _refusal(cluster.name, int(answer["pending"]), int(answer["running"]))
+        wait(ending.STOP_S)
+
+
+VERBS = {"start": Verb(start_flags, run_start), "stop": Verb(stop_flags, run_stop)}

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import nbcluster
+from nbcluster import cli
+from nbcluster.errors import ClusterError, OptionError
+
+VERBS = (
+    *("start", "stop", "list", "status", "tasks", "engine", "submit", "journal", "doctor", "demo"),
+)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([verb, "--help"]) == 0
+
+    text = capsys.readouterr().out
+    assert f"nbcluster {verb}" in text
+    assert "--log-level" in text
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+
+    text = capsys.readouterr().out
+    assert [verb for verb in VERBS if f"\n  {verb} " not in text] == []
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+
+    assert capsys.readouterr().out == f"nbcluster {nbcluster.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["frobnicate"], ["list", "--frobnicate"], ["-l", "x", "list"]]
+)
+def test_wrong_usage_ends_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 2
+
+    assert "usage: nbcluster" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ClusterError("it is gone"), 1),
+        (FileNotFoundError("it is gone"), 1),
+        (OptionError("it is gone"), 2),
+    ],
+)
+def test_an_error_is_one_line_and_an_exit_code(
+    error: Exception,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(cli, "_dispatch", _raising(error))
+
+    assert cli.main(["list"]) == code
+
+    assert capsys.readouterr().err == "nbcluster: it is gone\n"
+
+
+def test_an_interrupt_ends_with_130_and_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "_dispatch", _raising(KeyboardInterrupt()))
+
+    assert cli.main(["list"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def _raising(error: BaseException) -> Callable[[list[str]], int]:
+    def dispatch(words: list[str]) -> int:
+        raise error
+
+    return dispatch
+
+
+def test_a_flag_before_the_verb_is_the_same_as_after_it(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["-l", "debug", "list", "--json"]) == 0
+
+    assert capsys.readouterr().out == "[]\n"
+
+
+def test_help_loads_none_of_what_the_verbs_need() -> None:
+    code = (
+        "import sys; from nbcluster.cli import main; main(['--help'])\n"
+        "heavy = {'zmq', 'msgspec', 'pandas', 'psutil', 'nbcluster.client', 'sqlite3'}\n"
+        "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")

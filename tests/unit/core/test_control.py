@@ -1,0 +1,419 @@
+"""What people ask for: cancel, timeout, expiry, dependencies, redrive, watching, retention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from nbcluster.core import events as e
+from nbcluster.core.model import Progress, Verdict
+from nbcluster.options import Backoff
+from tests.unit.core.story import CLIENT, Story, names, only, orders, refused, told
+
+Begin = Callable[..., Story]
+
+
+def test_a_waiting_task_is_cancelled_and_leaves_its_queue(story: Story) -> None:
+    story.submit("a", "b")
+
+    step = story.cancel("a")
+
+    assert [n.state for n in told(step)] == ["cancelled"]
+    assert story.waiting() == ["b"]
+    assert len(story.state.queues["default"]) == 1
+
+
+def test_a_running_task_is_cancelled_at_once_and_stopped(story: Story) -> None:
+    story.engine()
+    run = only(story.submit("t"))
+    story.beat(("e/0.1", run))
+
+    step = story.cancel("t")
+
+    assert [(o.token, o.reason) for o in orders(step, e.KillOrder)] == [(run.token, "cancel")]
+    assert story.seen("t") == "cancelled"
+
+
+def test_the_slot_of_a_cancelled_task_is_not_free_until_its_executor_says_so(story: Story) -> None:
+    story.engine()
+    run = only(story.submit("t"))
+    story.beat(("e/0.1", run))
+    story.cancel("t")
+    story.submit("u", at_most_once=True)
+    assert story.waiting() == ["u"]
+
+    step = story.finish(run, verdict=Verdict.INTERRUPTED)
+
+    assert only(step).task == "u"
+    assert step.stale == []
+
+
+def test_a_cancelled_task_that_had_not_begun_is_revoked(story: Story) -> None:
+    story.engine()
+    run = only(story.submit("t"))
+
+    step = story.cancel("t")
+    assert [o.watermark for o in orders(step, e.RevokeOrder)] == [run.token]
+    story.tell(e.RevokeAnswered("e/0.1", run.token, 0))
+
+    assert story.state.engines["e"].load == 0
+    assert only(story.submit("u")).task == "u"
+
+
+def test_the_result_of_a_cancelled_task_counts_no_more(story: Story) -> None:
+    story.engine()
+    run = only(story.submit("t"))
+    story.cancel("t")
+
+    story.finish(run)
+
+    assert story.seen("t") == "cancelled"
+    assert story.task("t").result == b""
+
+
+def test_a_retrying_task_is_cancelled_and_never_wakes(story: Story) -> None:
+    story.engine()
+    story.fail(only(story.submit("t", retries=1)))
+
+    story.cancel("t")
+
+    assert story.later(5.0).runs == {}
+    assert story.seen("t") == "cancelled"
+
+
+def test_an_ended_task_cannot_be_cancelled(story: Story) -> None:
+    story.engine()
+    story.finish(only(story.submit("t")))
+    asked = e.CancelAsked(["t", "unknown"])
+
+    story.tell(asked)
+
+    assert asked.cancelled == []
+    assert story.seen("t") == "succeeded"
+
+
+# --------------------------------------------------------------------------- timeout, expiry
+
+
+def test_an_attempt_that_runs_too_long_is_stopped_and_fails(story: Story) -> None:
+    story.engine()
+    run = only(story.submit("t", timeout=5.0))
+    story.beat(("e/0.1", run))
+    assert orders(story.later(4.9), e.KillOrder) == []
+
+    kill = orders(story.later(0.1), e.KillOrder)
+    step = story.finish(run, verdict=Verdict.INTERRUPTED)
+
+    assert [(o.token, o.reason) for o in kill] == [(run.token, "timeout")]
+    assert [(n.cause, n.code, n.attempts) for n in told(step)] == [
+        ("timeout", "TaskTimeoutError", 1)
+    ]
+
+
+def test_a_timeout_counts_as_a_retry(story: Story) -> None:
+    story.engine()
+    run = only(story.submit("t", timeout=5.0, retries=1, backoff=Backoff(0)))
+    story.beat(("e/0.1", run))
+    story.later(5.0)
+
+    step = story.finish(run, verdict=Verdict.INTERRUPTED)
+
+    assert only(step).attempt == 2
+    assert (story.task("t").retries, story.task("t").crashes) == (1, 0)
+
+
+def test_a_timeout_that_had_to_kill_the_executor_is_no_crash(story: Story) -> None:
+    story.engine()
+    run = only(story.submit("t", timeout=5.0))
+    story.beat(("e/0.1", run))
+    story.later(5.0)
+
+    story.die(token=run.token, expected=True)
+
+    assert (story.task("t").cause, story.task("t").crashes) == ("timeout", 0)
+    assert story.machine.memo.timed_out == {}
+
+
+def test_a_value_that_came_before_the_kill_counts(story: Story) -> None:
+    story.engine()
+    run = only(story.submit("t", timeout=5.0))
+    story.beat(("e/0.1", run))
+    story.later(5.0)
+
+    story.finish(run)
+
+    assert story.seen("t") == "succeeded"
+    assert story.machine.memo.timed_out == {}
+
+
+def test_a_task_not_started_in_time_expires(story: Story) -> None:
+    story.submit("t", expires=10.0)
+    assert told(story.later(9.9)) == []
+
+    step = story.later(0.1)
+
+    assert [(n.cause, n.code) for n in told(step)] == [("expired", "TaskExpiredError")]
+    assert len(story.state.queues["default"]) == 0
+
+
+def test_a_task_that_has_started_does_not_expire(story: Story) -> None:
+    story.engine()
+    run = only(story.submit("t", expires=10.0))
+    story.beat(("e/0.1", run))
+
+    story.later(11.0)
+
+    assert story.seen("t") == "running"
+
+
+def test_a_task_at_an_executor_expires_only_if_it_comes_back(story: Story) -> None:
+    story.engine()
+    run = only(story.submit("t", expires=10.0))
+    story.later(10.0)
+    assert story.seen("t") == "pending"
+    story.tell(e.SlotsAsked("e", 0))
+    story.tell(e.RevokeAnswered("e/0.1", run.token, 0))
+
+    story.later(1.0)
+
+    assert story.task("t").cause == "expired"
+
+
+def test_an_interruption_by_a_master_that_is_gone_gives_the_task_back(story: Story) -> None:
+    story.engine()
+    run = only(story.submit("t"))
+    story.beat(("e/0.1", run))
+
+    step = story.finish(run, verdict=Verdict.INTERRUPTED)
+
+    assert only(step).attempt == 1
+    assert story.task("t").retries == 0
+
+
+# --------------------------------------------------------------------------- dependencies
+
+
+def test_a_task_waits_for_those_it_comes_after(story: Story) -> None:
+    story.engine()
+    a = only(story.submit("a"))
+    assert story.submit("b", after=("a",)).runs == {}
+
+    assert only(story.finish(a)).task == "b"
+
+
+def test_a_task_waits_for_all_it_comes_after(story: Story) -> None:
+    story.engine(executors=2)
+    a, b = (only(story.submit(x), None) for x in "ab")
+    story.submit("c", after=("a", "b"))
+    first, second = story.task("a").executor, story.task("b").executor
+
+    assert story.finish(a, executor=first).runs == {}
+    assert only(story.finish(b, executor=second)).task == "c"
+
+
+def test_what_comes_after_an_ended_task_goes_at_once(story: Story) -> None:
+    story.engine()
+    story.finish(only(story.submit("a")))
+
+    assert only(story.submit("b", after=("a", "a"))).task == "b"
+
+
+def test_a_failure_fails_the_whole_chain_behind_it(story: Story) -> None:
+    story.engine()
+    a = only(story.submit("a"))
+    story.submit("b", after=("a",))
+    story.submit("c", after=("b",))
+
+    step = story.fail(a)
+
+    assert [(n.task, n.state, n.code) for n in told(step)][1:] == [
+        ("b", "failed", "DependencyError"),
+        ("c", "failed", "DependencyError"),
+    ]
+
+
+def test_a_cancelled_dependency_fails_what_waits_for_it(story: Story) -> None:
+    story.submit("a")
+    story.submit("b", after=("a",))
+
+    story.cancel("a")
+
+    assert story.seen("b") == "failed"
+
+
+def test_what_comes_after_a_failed_task_fails_at_once(story: Story) -> None:
+    story.engine()
+    story.fail(only(story.submit("a")))
+
+    step = story.submit("b", after=("a",))
+
+    assert [n.code for n in told(step)] == ["DependencyError"]
+
+
+def test_what_comes_after_an_unknown_task_is_refused(story: Story) -> None:
+    assert refused(story.submit("b", after=("nobody",))) == ["UnknownIdError"]
+
+
+def test_a_dependent_that_was_cancelled_stays_so(story: Story) -> None:
+    story.engine()
+    a = only(story.submit("a"))
+    story.submit("b", after=("a",))
+    story.cancel("b")
+
+    story.finish(a)
+
+    assert story.seen("b") == "cancelled"
+
+
+# --------------------------------------------------------------------------- redrive
+
+
+def test_a_dead_letter_is_put_back_once_as_a_new_task(story: Story) -> None:
+    story.engine()
+    story.fail(only(story.submit("t", key="k", blobs=("b",))))
+
+    assert story.redrive("t") == {"t": "t~1"}
+    assert story.redrive("t") == {}
+    new = story.task("t~1")
+    assert (new.attempts, new.payload, new.blobs) == (0, b"args", ("b",))
+    assert story.seen("t") == "failed"
+    assert "t" not in story.state.dead_letters
+    assert story.state.keys == {"k": "t~1"}
+
+
+def test_a_task_put_back_again_gets_the_next_number(story: Story) -> None:
+    story.submit("t")
+    story.cancel("t")
+    story.redrive("t")
+    story.cancel("t~1")
+
+    assert story.redrive("t~1") == {"t~1": "t~2"}
+
+
+@pytest.mark.parametrize("name", ["x~y", "~", "x~²"])
+def test_any_id_can_be_put_back(story: Story, name: str) -> None:
+    story.submit(name)
+    story.cancel(name)
+
+    assert story.redrive(name) == {name: f"{name}~1"}
+
+
+def test_putting_back_never_takes_the_id_of_another_task(story: Story) -> None:
+    story.submit("t", "t~1")
+    story.cancel("t")
+
+    assert story.redrive("t") == {"t": "t~2"}
+
+
+def test_a_task_put_back_expires_as_the_old_one_did(story: Story) -> None:
+    story.submit("t", expires=5.0)
+    story.later(5.0)
+    story.redrive("t")
+
+    story.later(5.0)
+
+    assert story.task("t~1").cause == "expired"
+
+
+def test_redriving_a_retrying_task_wakes_it(story: Story) -> None:
+    story.engine()
+    story.fail(only(story.submit("t", retries=1, backoff=Backoff(100))))
+
+    step = story.tell(e.RedriveAsked(["t"], CLIENT))
+
+    assert only(step).attempt == 2
+
+
+# --------------------------------------------------------------------------- watching
+
+
+def test_a_watcher_is_told_what_has_ended_and_what_ends_later(story: Story) -> None:
+    story.engine()
+    story.finish(only(story.submit("a")))
+    run = only(story.submit("b"))
+
+    now = story.tell(e.WatchAsked("c2", ["a", "b", "nobody"]))
+    then = story.finish(run)
+
+    assert [n.task for n in told(now, "c2")] == ["a"]
+    assert [code for _, code, _ in now.news["c2"].refused] == ["UnknownIdError"]
+    assert [n.task for n in told(then, "c2")] == ["b"]
+    assert len(told(then)) == 1
+
+
+def test_progress_is_told_to_owner_and_watchers(story: Story) -> None:
+    story.engine()
+    run = only(story.submit("t"))
+    story.tell(e.WatchAsked("c2", ["t"]))
+    story.beat(("e/0.1", run))
+
+    step = story.tell(e.EngineBeat("e", [], [(run.token, Progress(1, 2, "half"))]))
+
+    moved = [n.progress for c in (CLIENT, "c2") for n in step.news[c].moved]
+    assert [p.message for p in moved if p] == ["half", "half"]
+
+
+# --------------------------------------------------------------------------- retention
+
+
+def test_ended_tasks_leave_when_they_are_old_enough(begin: Begin) -> None:
+    story = begin(retention_s=60.0)
+    story.engine()
+    story.finish(only(story.submit("t", key="k")), blobs=("out",))
+    story.later(59.0)
+    assert "t" in story.state.tasks
+
+    step = story.later(1.0)
+
+    assert story.state.tasks == {}
+    assert story.state.keys == {}
+    assert step.garbage == ["out"]
+    assert sum(story.state.counts.values()) == 0
+
+
+def test_a_forgotten_key_is_free_for_another_call(begin: Begin) -> None:
+    story = begin(retention_s=60.0)
+    story.submit("t", key="k")
+    story.cancel("t")
+    story.later(60.0)
+
+    assert refused(story.submit("u", key="k", payload=b"other")) == []
+
+
+def test_open_tasks_never_leave(begin: Begin) -> None:
+    story = begin(retention_s=60.0)
+    story.submit("t")
+
+    story.later(1_000.0)
+
+    assert story.waiting() == ["t"]
+
+
+def test_of_too_many_ended_tasks_the_oldest_leave(begin: Begin) -> None:
+    story = begin(retention_tasks=10)
+    many = [f"t{i}" for i in range(600)]
+    story.submit(*many)
+    story.cancel(*many)
+
+    assert list(story.state.tasks) == many[-10:]
+    assert len(story.state.ended) == 10
+
+
+def test_released_buffers_of_results_are_garbage(story: Story) -> None:
+    story.engine()
+    story.finish(only(story.submit("t")), blobs=("out",))
+
+    assert story.tell(e.ReleaseAsked(["t", "nobody"])).garbage == ["out"]
+
+
+def test_cancelled_tasks_are_swept_from_a_long_queue(story: Story) -> None:
+    many = [f"t{i}" for i in range(3_000)]
+    story.submit(*many)
+
+    story.cancel(*many[:2_000])
+
+    lane = story.state.queues["default"]._lanes[0]
+    assert len(lane) < 2_000
+    assert len(story.state.queues["default"]) == 1_000
+    assert names(story.engine().runs["e/0.1"])[0] == "t2000"

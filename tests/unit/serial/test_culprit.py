@@ -1,0 +1,97 @@
+"""The way to what cannot be pickled."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from nbcluster.errors import UnpicklableError
+from nbcluster.serial.pack import Packer
+
+THREAD = threading.current_thread()
+
+
+class Holder:
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def method(self) -> None: ...
+
+
+class Slotted:
+    __slots__ = ("other", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def refused(packer: Packer, *args: Any, **kwargs: Any) -> UnpicklableError:
+    with pytest.raises(UnpicklableError) as caught:
+        packer.dumps_call(args, kwargs)
+    assert caught.value.what == "argument"
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (THREAD, "threading._MainThread"),
+        ([0, THREAD], "item 1 -> threading._MainThread"),
+        ({"a": THREAD}, "key 'a' -> threading._MainThread"),
+        ({THREAD: 1}, "a key -> threading._MainThread"),
+        (Holder(THREAD), "attribute 'value' -> threading._MainThread"),
+        (Slotted(THREAD), "attribute 'value' -> threading._MainThread"),
+        (
+            Holder([Slotted(THREAD)]),
+            "attribute 'value' -> item 0 -> attribute 'value' -> threading._",
+        ),
+        (Holder(THREAD).method, "its object -> attribute 'value' -> threading._MainThread"),
+        (functools.partial(max, THREAD), "args[0] -> threading._MainThread"),
+        (functools.partial(max, key=THREAD), "kwargs['key'] -> threading._MainThread"),
+        (lambda x=THREAD: x, "default 0 -> threading._MainThread"),
+        ((n for n in ""), "generator"),
+        (sys._getframe(), "frame"),
+        (ValueError(THREAD), "args[0] -> threading._MainThread"),
+    ],
+)
+def test_the_path_leads_to_the_culprit(packer: Packer, value: Any, path: str) -> None:
+    assert refused(packer, 1, value).path.startswith(f"args[1] -> {path}")
+    assert refused(packer, x=value).path.startswith(f"kwargs['x'] -> {path}")
+
+
+def test_the_reason_is_what_the_pickler_said(packer: Packer) -> None:
+    assert "generator" in refused(packer, (n for n in "")).reason
+
+
+def test_a_circle_does_not_keep_the_search_going(packer: Packer) -> None:
+    circle: list[Any] = []
+    circle += [circle, THREAD]
+
+    assert refused(packer, circle).path == "args[0] -> item 1 -> threading._MainThread"
+
+
+def test_something_nested_too_deeply_is_refused(packer: Packer) -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+
+    assert "nested too deeply" in refused(packer, deep).reason
+
+
+def test_a_class_that_cannot_travel_names_the_attribute(packer: Packer) -> None:
+    space: dict[str, Any] = {"__name__": "handmade", "thread": THREAD}
+    exec("class Foo:\n    t = thread\ndef f(): return Foo", space)
+
+    with pytest.raises(UnpicklableError) as caught:
+        packer.define(space["f"])
+
+    assert caught.value.path == "f -> global 'Foo' -> attribute 't' -> threading._MainThread"
+
+
+def test_an_open_file_is_refused_even_where_dill_would_reopen_it(packer: Packer) -> None:
+    with open(__file__) as file:
+        assert refused(packer, file).path == "args[0] -> _io.TextIOWrapper"
