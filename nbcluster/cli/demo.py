@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import time
 from argparse import Namespace
 from collections.abc import Iterator
@@ -78,7 +79,6 @@ def execute(notebook: Any, folder: Path) -> None:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
     from nbclient.exceptions import DeadKernelError as KernelDied
-    from traitlets.config import Config
 
     began = time.monotonic()
 
@@ -92,13 +92,18 @@ def execute(notebook: Any, folder: Path) -> None:
         timeout=_CELL_S,
         resources={"metadata": {"path": str(folder)}},
         on_cell_start=tell,
-        # Sockets that only this user reaches, and no ports of the machine.
-        config=Config(ConnectionFileMixin={"transport": "ipc"}),
+        extra_arguments=["--log-level=ERROR"],  # a kernel warns of loopback ports since ipykernel 7
     )
     try:
-        client.execute()
-    except (CellExecutionError, KernelDied, TimeoutError) as error:
+        client.execute(env=_environment())
+    except (CellExecutionError, KernelDied, RuntimeError, TimeoutError) as error:
         raise NbclusterError(f"the notebook stopped:\n{error}") from None
+
+
+def _environment() -> dict[str, str]:
+    """Return our environment, with the package where the kernel finds it, installed or not."""
+    paths = [str(Path(nbcluster.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def title_of(cell: Any) -> str:

@@ -97,10 +97,10 @@ def stay(cluster: Cluster, pid: int) -> int:
     try:
         while master not in dict(poller.poll()):
             signals.clear()
-            if signals.count == obeyed:
-                continue
-            journal = _obey(cluster, is_first=not obeyed) or journal
-            obeyed = signals.count
+            count = signals.count  # one that comes while the first is obeyed is the second
+            if count != obeyed:
+                journal = _obey(cluster, is_first=count == 1) or journal
+                obeyed = count
         cluster.client.take_in()  # its last words
         return _over(cluster, stopped=obeyed > 0 or cluster.client.is_closed, journal=journal)
     finally:

@@ -402,6 +402,7 @@ class Client:
         deadline = time.monotonic() + timeout
         while not over() and time.monotonic() < deadline:
             time.sleep(0.01)
+        self._link.await_master_exit(10.0)
 
     @property
     def is_closed(self) -> bool:

@@ -118,9 +118,7 @@ class Cluster(concurrent.futures.Executor):
             If a value is impossible, or there is no such option (the nearest one is named).
         """
         options = call_options(self._options, changes)
-        return Cluster(
-            self._client, self.name, owned=self._owned, options=options, reap=self._reap
-        )
+        return Cluster(self._client, self.name, owned=self._owned, options=options, reap=self._reap)
 
     @overload
     def remote(self, fn: Callable[..., T], /) -> RemoteFunction[..., T]: ...
@@ -164,7 +162,10 @@ class Cluster(concurrent.futures.Executor):
         if chunksize is not None:
             chunksize = whole("chunksize", chunksize, least=1)
         slots = int(self.stats()["slots"]) or 1
-        return Chunks(self.submit, fn, iterables, slots, chunksize).values(timeout)
+        submit = self.submit
+        if not self._options.name:
+            submit = self.options(name=str(getattr(fn, "__name__", "map"))[:500]).submit
+        return Chunks(submit, fn, iterables, slots, chunksize).values(timeout)
 
     def run(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> dict[str, T]:
         """Run ``fn`` once on every engine; return the values by engine."""

@@ -301,6 +301,7 @@ class Link:
                 self._handle(codec.to_client(inbox[0]))
             except Exception:
                 log.exception("a message of the master could not be taken in")
+                self._listener.on_session(again=True)  # what it told is asked for again
             inbox.popleft()
 
     def _handle(self, message: Any) -> None:
@@ -372,6 +373,11 @@ class Link:
             self._drain_wake()
             return
         self._attach(connection)
+
+    def await_master_exit(self, timeout_s: float) -> None:
+        """Wait for the master's process to end, so that nothing of it is in the way any more."""
+        if self._pidfd >= 0:
+            select.select([self._pidfd], [], [], timeout_s)
 
     # ------------------------------------------------------------------ closing
 

@@ -13,6 +13,10 @@ from nbcluster.wire import messages as m
 MESSAGE_TASKS: Final = 256
 
 
+#: What calls of one function with one set of options share: template, function, retry classes.
+Call = tuple[Template, Definition, Definition | None]
+
+
 class Outgoing:
     """Tasks that wait to be sent, and messages that wait to be acknowledged.
 
@@ -20,9 +24,7 @@ class Outgoing:
     """
 
     def __init__(self) -> None:
-        self._tasks: list[NewTask] = []
-        self._templates: list[Template] = []
-        self._calls: list[tuple[Template, Definition, Definition | None]] = []
+        self._tasks: list[tuple[NewTask, Call]] = []
         self._number = 0
         self.unacknowledged: dict[int, bytes] = {}
         self._to_send: list[bytes] = []
@@ -34,10 +36,9 @@ class Outgoing:
         """Tasks and messages that were not sent yet."""
         return len(self._tasks) + len(self._to_send)
 
-    def add(self, task: NewTask, call: tuple[Template, Definition, Definition | None]) -> int:
+    def add(self, task: NewTask, call: Call) -> int:
         """Put a task into the outbox; return how many are in it now."""
-        self._calls.append(call)
-        self._tasks.append(task)
+        self._tasks.append((task, call))  # one append: threads that submit need no lock
         return len(self._tasks)
 
     def take(self) -> list[bytes]:
@@ -50,12 +51,12 @@ class Outgoing:
     def _pack(self) -> None:
         """Make one message of the first tasks; an interrupt anywhere here loses none of them."""
         count = min(len(self._tasks), MESSAGE_TASKS)
-        tasks = self._tasks[:count]
+        batch = self._tasks[:count]
         places: dict[int, int] = {}
         templates: list[Template] = []
         definitions: list[Definition] = []
         known = self._known
-        for task, (template, *needed) in zip(tasks, self._calls, strict=False):
+        for task, (template, *needed) in batch:
             place = places.get(id(template))
             if place is None:
                 place = places[id(template)] = len(templates)
@@ -66,13 +67,14 @@ class Outgoing:
                         definitions.append(definition)
             task.template = place
         number = self._number + 1
+        tasks = [task for task, _ in batch]
         frame = codec.encode(m.Submit(number, definitions, templates, tasks))
         if not self.unacknowledged:
             self._oldest_at = time.monotonic()
         self.unacknowledged[number] = frame
         self._to_send.append(frame)
         self._number = number
-        del self._tasks[:count], self._calls[:count]
+        del self._tasks[:count]
 
     def acknowledged(self, number: int) -> None:
         """Drop the messages up to ``number``: they are durable."""

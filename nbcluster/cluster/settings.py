@@ -11,6 +11,7 @@ from nbcluster.ids import check_name
 from nbcluster.options import StartOptions, number, unknown_option, whole
 
 DURABILITIES: Final = ("process", "power")
+LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _TRUE: Final = {"1", "true", "yes", "on"}
 _FALSE: Final = {"0", "false", "no", "off", ""}
 
@@ -66,6 +67,7 @@ _CHECKS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "max_pending": ("max_pending", lambda v: _whole("max_pending", v, 1)),
     "retention": ("retention_s", lambda v: _seconds("retention", v)),
     "retention_tasks": ("retention_tasks", lambda v: _whole("retention_tasks", v, 0)),
+    "log_level": ("log_level", lambda v: _choice("log_level", str(v).upper(), LEVELS)),
     "env": ("env", _environment),
     "backend": ("backend", lambda v: _choice("backend", v, ("local",))),
 }

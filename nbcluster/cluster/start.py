@@ -133,6 +133,7 @@ def _start_master(chosen: StartOptions, where: ClusterDir) -> subprocess.Popen[b
         max_pending=chosen.max_pending,
         retention_s=chosen.retention_s,
         retention_tasks=chosen.retention_tasks,
+        log_level=chosen.log_level,
         owner_fd=owner_fd,
         owner_pid=os.getpid(),
     )

@@ -272,6 +272,7 @@ class Step:
     orders: list[Order] = field(default_factory=list)
     garbage: list[str] = field(default_factory=list)  #: shared buffers nobody needs any more
     stale: list[tuple[str, int]] = field(default_factory=list)  #: results of lost leases
+    unknowing: set[str] = field(default_factory=set)  #: executors that lost definitions
     setup_executors: set[str] = field(default_factory=set)  #: that must be sent the setups
 
     def news_for(self, client: str) -> News:

@@ -140,6 +140,7 @@ def _decide_failure(
             yield from give_back(memo, task, "given-back", step)
         return
     if verdict == Verdict.UNKNOWN_FUNCTION:
+        step.unknowing.add(task.executor)
         yield from give_back(memo, task, "given-back", step)
         return
     started_at = _clamp(outcome.started_at, task, now)
@@ -310,6 +311,7 @@ def load_of(engine: Engine) -> int:
 def decide_lost(
     state: ClusterState, memo: Memo, task: Task, what: str, now: float, step: Step
 ) -> Iterator[r.Record]:
+    memo.timed_out.pop(task.token, None)
     message = (
         f"was to run at most once, and its {what} is gone; "
         "it may or may not have run to its end. Submit it again if it may run twice."

@@ -12,6 +12,7 @@ TAIL_BYTES: Final = 64 << 10
 TIDY_BYTES: Final = 1 << 20
 #: A file that an attempt makes longer than this is cut while it runs.
 LIMIT_BYTES: Final = 32 << 20
+_OWN_FRAMES: Final = ('"<frozen runpy>"', "/nbcluster/engine/", "/nbcluster/serial/")
 _LAST_LINES: Final = 20
 _LAST_BYTES: Final = 2 << 10
 
@@ -65,7 +66,7 @@ def last_lines(text: bytes) -> str:
 def _is_own_frame(line: str) -> bool:
     if not line.startswith('  File "'):
         return False
-    return line.startswith('  File "<frozen runpy>') or "/nbcluster/engine/" in line
+    return any(part in line for part in _OWN_FRAMES)
 
 
 def _read(fd: int, offset: int, length: int) -> bytes:

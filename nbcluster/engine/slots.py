@@ -8,7 +8,7 @@ from typing import Final
 
 from nbcluster import ids
 from nbcluster.engine.children import Child, Death, Nursery
-from nbcluster.engine.page import ENDED
+from nbcluster.transport.page import ENDED
 
 log = logging.getLogger(__name__)
 

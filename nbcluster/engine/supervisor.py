@@ -22,7 +22,7 @@ from nbcluster.engine.children import Child
 from nbcluster.engine.connecting import MasterLink
 from nbcluster.engine.options import EngineOptions
 from nbcluster.engine.outbox import Outbox
-from nbcluster.engine.page import CURRENT
+from nbcluster.transport.page import CURRENT
 from nbcluster.engine.signals import StopSignals, watch_owner
 from nbcluster.engine.slots import Slots
 from nbcluster.engine.watching import Watcher, shorten_idle
@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 BEAT_S: Final = 3.0
 #: Between two looks at the executors while something runs.
 LOOK_S: Final = 0.05
-#: The same while nothing runs.
-IDLE_LOOK_S: Final = 0.075
+#: The same while nothing runs: a start is told within 100 ms.
+IDLE_LOOK_S: Final = 0.085
 _FILE_S: Final = 0.5  #: between two looks at the connection file
 _FIRST_FILE_S: Final = 0.01  #: before there is one
 _REVOKE_S: Final = 0.001
@@ -131,7 +131,9 @@ class Supervisor:
         if self._revokes:
             return _REVOKE_S * 1000
         # All other times are multiples of the look's, or need not be kept exactly.
-        return (LOOK_S if self._link.connection else self._file_pause_s) * 1000
+        if self._link.connection is None:
+            return self._file_pause_s * 1000
+        return (LOOK_S if self._is_busy else IDLE_LOOK_S) * 1000
 
     def _turn(self, now: float) -> None:
         """Do what is due."""

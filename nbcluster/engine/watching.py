@@ -10,7 +10,7 @@ from typing import Final
 from nbcluster.core.model import Progress
 from nbcluster.engine.capture import LIMIT_BYTES, cut
 from nbcluster.engine.children import Child, Stream
-from nbcluster.engine.page import CURRENT, ENDED, OUT_START, SENT
+from nbcluster.transport.page import CURRENT, ENDED, OUT_START, SENT
 
 #: Shorter attempts are not told: their result tells enough, and there are thousands a second.
 TOLD_S: Final = 0.01

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Seconds an acknowledgement waits for news to go along with.
+ACKNOWLEDGE_S = 0.02
+
 
 class Intake:
     """Reads messages by the role of who sent them."""
@@ -30,6 +33,7 @@ class Intake:
             "executor": codec.from_executor,
         }
         self._to_acknowledge: set[str] = set()
+        self.acknowledge_at = 0.0  #: when those are told at the latest; 0: there are none
         self._takers: dict[type, Callable[[Session, Any, e.Batch], None]] = {
             m.Submit: self._submit,
             m.Ask: self._loop.ask,
@@ -80,6 +84,8 @@ class Intake:
             return
         welcome = m.Welcome(loop.machine.state.epoch, answer.cluster, answer.version, loop.now)
         loop.send(session, welcome)
+        if session.greeted > 1:
+            return  # said again because our answer was slow: it tells nothing new
         match hello:
             case m.EngineHello():
                 batch.rare.append(
@@ -120,11 +126,20 @@ class Intake:
             e.Submission(session.name, message.definitions, message.templates, message.tasks)
         )
         session.acked = max(session.acked, message.number)
+        if not self._to_acknowledge:
+            self.acknowledge_at = self._loop.now + ACKNOWLEDGE_S
         self._to_acknowledge.add(session.name)
 
     def acknowledge(self) -> None:
-        """Tell clients what is durable, where no news has told it already."""
+        """Tell clients what is durable, where no news has told it for a moment.
+
+        News mostly follow at once and carry it; a message of its own would wake the client once
+        more for each task.
+        """
+        if not self._to_acknowledge or self._loop.now < self.acknowledge_at:
+            return
         names, self._to_acknowledge = self._to_acknowledge, set()
+        self.acknowledge_at = 0.0
         for name in names:
             session = self._loop.sessions.by_name.get(name)
             if session is not None and session.told < session.acked:

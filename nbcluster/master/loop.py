@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: Messages taken in one turn: bounds how long the first of them waits for its commit.
 TURN: Final = 64
+#: Under load the journal's log is cleaned, a portion at a time, every so many turns.
+CLEAN_TURNS: Final = 50
 #: Seconds between attempts to write to a full disk.
 FULL_DISK_S: Final = 0.5
 #: Seconds a stopping master gives engines to end before it kills them.
@@ -124,6 +126,10 @@ class Loop:
     # ------------------------------------------------------------------ sending
 
     def _send(self, step: e.Step) -> None:
+        for name in step.unknowing:
+            session = self.sessions.by_name.get(name)
+            if session is not None:
+                session.known.clear()
         if step.runs:
             outbox.send_runs(self, step.runs)
         if step.news:
@@ -225,8 +231,17 @@ class Loop:
             self.turn()
             if self._stop_mode:
                 self._try_to_stop()
-            if wait_ms:
-                rebuild.clean(self.journal, self.machine)
+            if wait_ms or self.turns % CLEAN_TURNS == 0:
+                self._clean()
+
+    def _clean(self) -> None:
+        """Move a portion of the log into snapshots; not while the disk is full."""
+        if self._owed:
+            return
+        try:
+            rebuild.clean(self.journal, self.machine)
+        except JournalFullError as error:
+            log.warning("the journal's log cannot be cleaned now: %s", error)
 
     def _wait_ms(self) -> float | None:
         if self._owed:
@@ -234,6 +249,8 @@ class Loop:
         due = self.machine.due(self.now)
         if self._stop_mode:
             due = min(due or self._stop_by, self._stop_by)
+        if self._intake.acknowledge_at:
+            due = min(due or self._intake.acknowledge_at, self._intake.acknowledge_at)
         if self.journal.cleanable() > 0:
             return 1
         if due is None:
@@ -301,7 +318,7 @@ class Loop:
     @property
     def keeps_journal(self) -> bool:
         """Whether what is open should still be there at the next start."""
-        return self._keep or not self.config.own_journal
+        return not self.config.own_journal or (self._keep and self.machine.state.open_tasks > 0)
 
     def close(self) -> None:
         """Close the socket; last messages get a moment to leave."""

@@ -25,6 +25,7 @@ class Session:
     pid: int
     sent: int = 0  #: `Updates` sent to this client
     acked: int = 0  #: highest number of a message of the peer that is durable
+    greeted: int = 0  #: greetings of this session
     told: int = 0  #: highest number that was acknowledged to it
     known: set[str] = field(default_factory=set)  #: definitions an executor has
 
@@ -57,6 +58,7 @@ class Sessions:
         older = self.by_name.get(session.name)
         if older is not None and older is not session:
             self.by_peer.pop(older.peer, None)
+        session.greeted += 1
         self.by_peer[peer] = session
         self.by_name[session.name] = session
         return session, m.Welcome(0, self._connection.name, self._connection.version, 0.0)

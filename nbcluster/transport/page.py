@@ -6,12 +6,15 @@ processes: after an engine's death the master reads from it what had begun.
 
 Beginning an attempt, and revoking it (numbers are the order of the acts):
 
-- executor: (1) ``CURRENT = token``, (2) read ``WATERMARK``; at or below it: ``CURRENT = 0`` and
-  skip, else (3) ``BEGUN = token`` and run. At the end ``CURRENT = 0``; ``BEGUN`` stays.
-- supervisor: (1) write ``WATERMARK``, (2) wait for some microseconds, (3) read ``CURRENT``. If it
-  is at or below the watermark and not yet ``BEGUN``, the executor is between its steps 1 and 3
-  and may go either way: look again. Else ``BEGUN`` is the answer: nothing above it and up to the
-  watermark will ever begin.
+- executor, which takes tokens in rising order: (1) ``CURRENT = token``, (2) read ``WATERMARK``.
+  At or below it, skip: note ``SKIPPED_AFTER = BEGUN``, ``SKIPPED_UPTO = token``, then
+  ``CURRENT = 0``. Else (3) ``BEGUN = token`` and run; at the end ``CURRENT = 0``, ``BEGUN`` stays.
+- supervisor: (1) write ``WATERMARK``, (2) wait for some microseconds, (3) read ``CURRENT`` and
+  ``BEGUN``. If the first is at or below the watermark and not ``BEGUN``, the executor is between
+  its steps 1 and 3 and may go either way: look again. Else ``BEGUN`` is the answer: nothing above
+  it and up to the watermark will ever begin. Only if the executor was so fast that it has begun
+  something above the watermark already, the answer is where it began to skip. One revocation is
+  answered before the next is written, so that the page needs to remember one place.
 
 The wait in the supervisor's step 2 stands for the memory barrier that Python does not have: a
 processor may let a later read overtake an earlier write, but not by microseconds.
@@ -37,6 +40,8 @@ ERR_START: Final = 5
 PROGRESS_SEQ: Final = 6  #: odd while the progress is being written
 PROGRESS_TOKEN: Final = 7
 PROGRESS_LENGTH: Final = 8  #: bytes of the message
+SKIPPED_AFTER: Final = 9  #: what had begun when attempts were skipped last
+SKIPPED_UPTO: Final = 10  #: highest token that was skipped
 # Those the supervisor writes.
 WATERMARK: Final = 16
 KILL: Final = 17  #: token of the attempt that is to be interrupted
@@ -118,19 +123,38 @@ class Page:
 
     # ------------------------------------------------------------------ the supervisor's side
 
-    def revoke(self, watermark: int) -> None:
-        """Let nothing begin up to the watermark; `begun` tells what had."""
+    def revoke(self, watermark: int) -> int:
+        """Let nothing begin up to the watermark; return the one before, for `begun`."""
         words = self.words
-        words[WATERMARK] = max(words[WATERMARK], watermark)
-        time.sleep(_BARRIER_S)
+        previous = words[WATERMARK]
+        if watermark > previous:
+            words[WATERMARK] = watermark
+            time.sleep(_BARRIER_S)
+        return previous
 
-    def begun(self) -> int | None:
-        """Return the highest token that ever began, or None while that is being decided."""
+    def begun(self, watermark: int, previous: int) -> int | None:
+        """Return up to which token attempts began that the watermark was to stop.
+
+        Nothing above it and up to ``watermark`` will ever begin. None while that is being
+        decided.
+
+        Parameters
+        ----------
+        watermark
+            As given to `revoke`.
+        previous
+            What `revoke` returned: of attempts up to there, an earlier answer has told.
+        """
+        if watermark <= previous:
+            return watermark
         words = self.words
         current = words[CURRENT]
         begun = words[BEGUN]
-        undecided = 0 != current != begun and current <= words[WATERMARK]
-        return None if undecided else begun
+        if 0 != current != begun and current <= watermark:
+            return None
+        if begun <= watermark:
+            return begun
+        return words[SKIPPED_AFTER] if words[SKIPPED_UPTO] > previous else watermark
 
     def poke(self) -> None:
         """Have the executor look at `STOP` and at the connection file."""
@@ -153,7 +177,13 @@ class Page:
             return None
         length = min(words[PROGRESS_LENGTH], MESSAGE_BYTES)
         message = bytes(self._bytes[_MESSAGE_AT : _MESSAGE_AT + length])
-        found = seq, words[PROGRESS_TOKEN], reals[DONE], reals[TOTAL], message.decode()
+        found = (
+            seq,
+            words[PROGRESS_TOKEN],
+            reals[DONE],
+            reals[TOTAL],
+            message.decode(errors="replace"),
+        )
         return found if words[PROGRESS_SEQ] == seq else None
 
     # ------------------------------------------------------------------ the executor's side
@@ -173,7 +203,8 @@ class Page:
         with self._progress_lock:
             if words[CURRENT] != token:  # a thread that outlived its attempt
                 return
-            words[PROGRESS_SEQ] += 1
+            # Made odd whatever it was: an interrupt may have ended an earlier write half-way.
+            words[PROGRESS_SEQ] = words[PROGRESS_SEQ] + 1 | 1
             words[PROGRESS_TOKEN] = token
             reals[DONE], reals[TOTAL] = done, total
             words[PROGRESS_LENGTH] = len(data)

@@ -22,7 +22,7 @@ import pytest
 
 from nbcluster.core.model import Run, Verdict
 from nbcluster.engine.capture import LIMIT_BYTES
-from nbcluster.engine.page import Page, page_name
+from nbcluster.transport.page import Page, page_name
 from nbcluster.errors import PermanentFailure
 from nbcluster.wire import messages as m
 from tests.helpers import eventually
@@ -491,6 +491,7 @@ def test_descriptors_of_the_output_are_put_back(
             os.close(1)
         else:
             os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), 1)
+            print("to a file")
 
     path = master.root / "elsewhere"
     first, second = master.run_all([(spoil, (how, str(path))), (lambda: print("seen"), ())])

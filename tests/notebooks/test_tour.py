@@ -15,6 +15,8 @@ from nbcluster.cli.demo import SHOWN, execute, shown
 
 TOUR: Final = Path(__file__).parents[2] / "notebooks" / "01_tour.ipynb"
 
+v4: Final[Any] = nbformat.v4  # without type information
+
 #: What the notebook knows at its end, for a program to read.
 REPORT: Final = """
 import json
@@ -45,7 +47,7 @@ def output_of(notebook: Any, cell: str) -> str:
 def tour() -> Any:
     """Return the tour with outputs, and with a report as its last cell."""
     notebook = nbformat.read(TOUR, as_version=4)  # type: ignore[no-untyped-call]
-    notebook.cells.append(nbformat.v4.new_code_cell(REPORT, id="report"))
+    notebook.cells.append(v4.new_code_cell(REPORT, id="report"))
     execute(notebook, TOUR.parent)
     return notebook
 

@@ -48,7 +48,7 @@ class _Finder(MetaPathFinder):
 
 def is_found_by_simulation() -> bool:
     """Return whether a seed shows the bug."""
-    from tests.simulation.world import live
+    from tests.simulation.acts import live
 
     for seed in range(SEEDS):
         try:

@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from tests.simulation.world import live
+from tests.simulation.acts import live
 
 SEEDS: Final = 300
 _PORTION: Final = 25
@@ -19,5 +19,5 @@ def test_promises_hold_under_chaos_and_everything_ends_after_it(first: int) -> N
         try:
             live(seed)
         except Exception as error:
-            error.add_note(f"seed {seed}: tests.simulation.world.live({seed}) shows it again")
+            error.add_note(f"seed {seed}: tests.simulation.acts.live({seed}) shows it again")
             raise

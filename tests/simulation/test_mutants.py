@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from tests.simulation.mutant import FOUND
+from tests.simulation.mutant import FOUND, LIVES
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -39,7 +39,7 @@ MUTANTS: Final[dict[str, tuple[str, str, str]]] = {
         "engines",
         'yield from give_back(memo, task, "revoked", step)\n            else:\n'
         "                _forget_lease(state, executor, token)\n    executor.cost_s",
-        "pass\n            else:\n"
+        "yield from ()\n            else:\n"
         "                _forget_lease(state, executor, token)\n    executor.cost_s",
     ),
     "leaves a cancelled task in its queue": (
@@ -136,3 +136,13 @@ def test_a_planted_bug_is_found(name: str) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert done.returncode == FOUND, f"{name}: {done.stdout[-500:]}{done.stderr[-500:]}"
+
+
+def test_without_a_planted_bug_nothing_is_found() -> None:
+    line = "if new.id in state.tasks:"
+    module = "nbcluster.core.submitting"
+    command = [sys.executable, "-m", "tests.simulation.mutant", module, line, line]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == LIVES, done.stdout[-500:]

@@ -107,10 +107,12 @@ class Attempts:
         self.run = None
         # What follows belongs to every attempt, and is written out here since a call costs.
         self._surroundings.tidy()
+        # Asked of 1 and 2, and not of our own descriptors of the same files: if user code has put
+        # something else there, the lengths differ, and `take` puts ours back.
         streams = self._streams
         try:
             out_end, err_end = _seek(1, 0, _END), _seek(2, 0, _END)
-        except OSError:  # user code closed one of them, or put something else in its place
+        except OSError:  # closed, or a pipe
             out_end = err_end = -1
         if out_end != streams.out_start or err_end != streams.err_start:
             outcome.stdout, outcome.stderr = streams.take(run.token)

@@ -26,7 +26,7 @@ from nbcluster.engine.executor.attempt import Attempts
 from nbcluster.engine.executor.birth import ExecutorOptions, end_group
 from nbcluster.engine.executor.streams import Streams
 from nbcluster.engine.executor.surroundings import Interrupts, Surroundings
-from nbcluster.engine.page import (
+from nbcluster.transport.page import (
     BEGUN,
     CURRENT,
     ENDED,

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TextIO
 
 from nbcluster.engine.capture import TIDY_BYTES, read_segment
-from nbcluster.engine.page import ERR_START, OUT_START, Page
+from nbcluster.transport.page import ERR_START, OUT_START, Page
 
 
 class Streams:

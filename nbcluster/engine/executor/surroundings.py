@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Final
 
 from nbcluster.engine.executor.streams import Streams
-from nbcluster.engine.page import CURRENT, KILL, Page
+from nbcluster.transport.page import CURRENT, KILL, Page
 
 
 class Interrupts:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from nbcluster.cli import main
 from nbcluster.cli.demo import SHOWN, find, shown, title_of
 
-v4 = nbformat.v4
+v4: Any = nbformat.v4
 
 
 def test_the_tour_is_found_from_anywhere_in_a_clone(

@@ -250,6 +250,58 @@ def test_a_snapshot_of_each_task_stands_for_its_records(story: Story) -> None:
     }
 
 
+# --------------------------------------------------------------------------- lost orders
+
+
+def test_a_restart_of_executors_that_was_lost_is_ordered_again(story: Story) -> None:
+    story.engine(executors=2)
+    story.tell(e.RestartAsked())
+
+    step = story.tell(came(slots=2, running=(("e/0.1", 0), ("e/1.1", 0))))
+
+    assert [o.engine for o in orders(step, e.RestartOrder)] == ["e"]
+
+
+def test_a_number_of_slots_that_was_lost_is_ordered_again(story: Story) -> None:
+    story.engine()
+    story.tell(e.SlotsAsked("e", 3))
+
+    step = story.tell(came(slots=1, running=(("e/0.1", 0),)))
+
+    assert [o.slots for o in orders(step, e.SlotsOrder)] == [3]
+    assert story.state.engines["e"].slots == 3
+
+
+def test_another_process_brings_its_own_number_of_slots(story: Story) -> None:
+    story.engine()
+    story.tell(e.SlotsAsked("e", 3))
+
+    story.tell(came(pid=2, slots=1))
+
+    assert story.state.engines["e"].slots == 1
+
+
+def test_a_cancelled_lease_is_revoked_again_when_its_engine_is_back(story: Story) -> None:
+    story.engine()
+    run = only(story.submit("t"))
+    story.cancel("t")
+
+    step = story.tell(came(running=(("e/0.1", 0),)))
+
+    assert [o.watermark for o in orders(step, e.RevokeOrder)] == [run.token]
+
+
+def test_a_task_pinned_to_an_executor_waits_for_it_after_a_restart(story: Story) -> None:
+    story.engine()
+    story.fail(only(story.submit("t", pin="e/0.1", retries=1)))
+    story.restart()
+
+    story.later(2.0)
+    assert story.seen("t") == "pending"
+
+    assert only(back(story)).task == "t"
+
+
 # --------------------------------------------------------------------------- setups
 
 

@@ -116,6 +116,7 @@ def test_frames_of_ours_are_not_among_the_last_lines() -> None:
         b"Fatal Python error: Segmentation fault\n\nCurrent thread (most recent call first):\n"
         b'  File "/somewhere/user.py", line 3 in crash\n'
         b'  File "/lib/nbcluster/engine/executor/attempt.py", line 90 in attempt\n'
+        b'  File "/lib/nbcluster/serial/unpack.py", line 9 in call\n'
         b'  File "<frozen runpy>", line 88 in _run_code\n'
     )
 

@@ -358,7 +358,9 @@ def test_a_name_defined_after_its_class_was_sent_travels_with_the_next_instance(
     notebook: Notebook,
 ) -> None:
     notebook.run(
-        "class Late:\n    def get(self): return defined_later\nfor _ in range(2): submit(type, Late())\ndefined_later = 3"
+        "class Late:\n    def get(self): return defined_later\n"
+        "for _ in range(2):\n    submit(type, Late())\n"
+        "defined_later = 3"
     )
 
     assert notebook.eval("submit(Late().get)") == 3

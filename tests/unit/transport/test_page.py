@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nbcluster.engine.page import (
+from nbcluster.transport.page import (
     BEGUN,
     CURRENT,
     MESSAGE_BYTES,

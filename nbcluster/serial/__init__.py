@@ -1,0 +1,1 @@
+"""Pickling: functions, arguments and results between notebook and executors."""
