@@ -90,6 +90,7 @@ def execute(notebook: Any, folder: Path) -> None:
     client = NotebookClient(
         notebook,
         timeout=_CELL_S,
+        record_timing=False,  # or each run would change every cell of a stored notebook
         resources={"metadata": {"path": str(folder)}},
         on_cell_start=tell,
         extra_arguments=["--log-level=ERROR"],  # a kernel warns of loopback ports since ipykernel 7

@@ -233,9 +233,9 @@ class Client:
         except ClusterTimeoutError:
             if known is None:
                 raise
-            return known[1] | {"age_s": time.monotonic() - known[0]}
+            return {**known[1], "age_s": time.monotonic() - known[0]}
         self._stats = (time.monotonic(), answer)
-        return answer | {"age_s": 0.0}
+        return {**answer, "age_s": 0.0}
 
     def cancel(self, tasks: Iterable[str]) -> list[str]:
         """Cancel tasks; return those that were still open."""
@@ -397,7 +397,10 @@ class Client:
 
     def await_end(self, timeout: float) -> None:
         """Wait until the master has said that the cluster stops, or is gone."""
-        over = lambda: self._closed is not None or self._link.is_lost  # noqa: E731
+
+        def over() -> bool:
+            return self._closed is not None or self._link.is_lost
+
         self._link.lead(over, timeout)
         deadline = time.monotonic() + timeout
         while not over() and time.monotonic() < deadline:

@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from nbcluster.calls import pull_name, push_names
-from nbcluster.client import frames
 from nbcluster.client.client import Client
 from nbcluster.client.future import Future
 from nbcluster.client.mapping import Chunks
 from nbcluster.client.remote import RemoteFunction
+from nbcluster.client.tables import Tables, task_id
 from nbcluster.errors import (
     ClosedError,
-    ClusterTimeoutError,
     InitializerError,
     NbclusterError,
     OptionError,
 )
-from nbcluster.ids import check_name
 from nbcluster.options import CallOptions, call_options, whole
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 T = TypeVar("T")
 
-_PAGE = 5_000
-_STATES = ("pending", "running", "retrying", "succeeded", "failed", "cancelled", "open", "done")
 
-
-class Cluster(concurrent.futures.Executor):
+class Cluster(Tables, concurrent.futures.Executor):
     """A running cluster: submit work, look at tables, change its size.
 
     Made by `nbcluster.start` and `nbcluster.connect`. It is a ``concurrent.futures.Executor``:
@@ -62,7 +54,7 @@ class Cluster(concurrent.futures.Executor):
 
     # ------------------------------------------------------------------ submitting
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:  # type: ignore[override]
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Run ``fn(*args, **kwargs)`` on an engine and return its future.
 
         Returns at once, also when no engine is free or the master is away.
@@ -132,7 +124,7 @@ class Cluster(concurrent.futures.Executor):
             return RemoteFunction(chosen, fn)
         return lambda function: RemoteFunction(chosen, function)
 
-    def map(  # type: ignore[override]
+    def map(
         self,
         fn: Callable[..., T],
         *iterables: Iterable[Any],
@@ -161,7 +153,7 @@ class Cluster(concurrent.futures.Executor):
         """
         if chunksize is not None:
             chunksize = whole("chunksize", chunksize, least=1)
-        slots = int(self.stats()["slots"]) or 1
+        slots = max(1, int(self.stats()["slots"]))
         submit = self.submit
         if not self._options.name:
             submit = self.options(name=str(getattr(fn, "__name__", "map"))[:500]).submit
@@ -175,14 +167,14 @@ class Cluster(concurrent.futures.Executor):
         }
         return {engine: future.result() for engine, future in futures.items()}
 
-    def push(self, names: dict[str, Any], timeout: float | None = None) -> None:
+    def push(self, names: Mapping[str, Any], timeout: float | None = None) -> None:
         """Bind names in the global namespace of every executor, also of those to come.
 
         Waits until it is done; an executor that is busy does it after its task.
         """
-        if not isinstance(names, dict) or not all(isinstance(k, str) for k in names):
+        if not isinstance(names, Mapping) or not all(str.isidentifier(name) for name in names):
             raise OptionError("push takes a dict of names and values")
-        self.set_up(push_names, (names,), timeout)
+        self.set_up(push_names, (dict(names),), timeout)
 
     def pull(self, name: str) -> dict[str, Any]:
         """Return what ``name`` is bound to on every engine, by engine."""
@@ -218,85 +210,15 @@ class Cluster(concurrent.futures.Executor):
         )
         return version
 
-    # ------------------------------------------------------------------ tables
-
-    def tasks(self, state: str | None = None, limit: int | None = None) -> pd.DataFrame:
-        """Return the table of tasks, one row each, the oldest first.
-
-        Parameters
-        ----------
-        state
-            One of the six states, ``"open"``, ``"done"``; None for all.
-        limit
-            The first so many rows.
-        """
-        if state is not None and state not in _STATES:
-            raise OptionError(f"state= must be one of {', '.join(_STATES)}, not {state!r}")
-        left = whole("limit", limit, least=0) if limit is not None else None
-        pages: list[dict[str, list[Any]]] = []
-        first = 0
-        while True:
-            count = _PAGE if left is None else min(_PAGE, left - first)
-            page = self._client.ask("tasks", state=state, first=first, limit=count)
-            pages.append(page)
-            got = len(page["id"])
-            first += got
-            if got < _PAGE or (left is not None and first >= left):
-                return frames.frame(frames.joined(pages))
-
-    def attempts(self, task: Future[Any] | str | None = None) -> pd.DataFrame:
-        """Return the attempts of a task, or of all, with error and traceback of each."""
-        names = None if task is None else [self._id(task)]
-        return frames.frame(self._client.ask("attempts", tasks=names), index=None)
-
-    def engines(self) -> pd.DataFrame:
-        """Return the table of engines."""
-        return frames.frame(self._client.ask("engines"))
-
-    def dead_letters(self) -> pd.DataFrame:
-        """Return the tasks that failed for good and were not put back."""
-        return frames.frame(self._client.ask("dead_letters"))
-
-    def stats(self) -> dict[str, Any]:
-        """Return counters: tasks by state, engines, slots, turns, epoch, the master's pid.
-
-        ``age_s`` is 0; if the master does not answer (it is stopped, or very busy), the counters
-        are the last known ones, ``age_s`` seconds old.
-        """
-        return self._client.stats()
-
-    def events(self, since: int | None = None) -> pd.DataFrame:
-        """Return what happened, in order; ``since`` an offset, what happened after it.
-
-        The journal keeps at least the latest 20,000 records of it.
-        """
-        pages: list[dict[str, list[Any]]] = []
-        args: dict[str, Any] = {"since": since or 0}
-        while True:
-            page = self._client.ask("events", **args)
-            pages.append(page["columns"])
-            if page["seq"] is None:
-                break
-            args = {"seq": page["seq"], "leases": page["leases"], "tries": page["tries"]}
-        table = frames.frame(frames.joined(pages), index=None)
-        return table if since is None else table[table.offset > since].reset_index(drop=True)
-
     # ------------------------------------------------------------------ single tasks
-
-    @staticmethod
-    def _id(task: Future[Any] | str) -> str:
-        name = getattr(task, "id", task)
-        if not isinstance(name, str):
-            raise OptionError(f"a task is named by its future or its id, not by {task!r}")
-        return name
 
     def _ids(self, tasks: Any) -> list[str]:
         if isinstance(tasks, (str, Future)):
-            return [self._id(tasks)]
+            return [task_id(tasks)]
         index = getattr(tasks, "index", None)
         if index is not None and not callable(index):  # a DataFrame such as tasks() returns
             return [str(name) for name in index]
-        return [self._id(task) for task in tasks]
+        return [task_id(task) for task in tasks]
 
     def future(self, task: str) -> Future[Any]:
         """Return the future of a task by its id, or of the latest of that name.
@@ -340,50 +262,6 @@ class Cluster(concurrent.futures.Executor):
     def retry(self, *tasks: Any) -> list[Future[Any]]:
         """Run failed or cancelled tasks again; one that waits for its backoff goes on now."""
         return self.redrive(*tasks)
-
-    # ------------------------------------------------------------------ engines
-
-    def scale(self, n: int, group: str = "default", *, slots: int | None = None) -> None:
-        """Have ``n`` engines in ``group``, and wait for those that start.
-
-        Engines too many finish what they run, then leave.
-        """
-        count = whole("n", n, least=0)
-        check_name(group, "group")
-        self._client.ask("scale", count=count, group=group, slots=slots)
-        self.wait_for_engines(count, 60.0, group=group)
-
-    def wait_for_engines(
-        self, n: int, timeout: float | None = None, *, group: str | None = None
-    ) -> int:
-        """Wait until ``n`` engines are ready; return how many are.
-
-        Raises
-        ------
-        ClusterTimeoutError
-            If there are not as many within ``timeout`` seconds.
-        """
-        count = whole("n", n, least=0)
-        try:
-            return int(self._client.ask("wait_engines", timeout, count=count, group=group))
-        except ClusterTimeoutError:
-            ready = len(self.engines().query("state == 'active'"))
-            raise ClusterTimeoutError(
-                f"{ready} of {count} engines were ready after {timeout:g} s. "
-                f"Their logs: {self._client.connection_file.parent / 'logs'}"
-            ) from None
-
-    def drain(self, engine: str, timeout: float | None = 60.0) -> None:
-        """Let an engine finish what it runs, and leave. What has not begun goes elsewhere."""
-        self._client.ask("drain", timeout, engine=engine)
-
-    def set_slots(self, n: int, group: str = "default", engine: str | None = None) -> None:
-        """Have each engine of ``group``, or one, run ``n`` attempts at a time; 0 pauses it."""
-        self._client.ask("slots", slots=whole("n", n, least=0), group=group, engine=engine)
-
-    def restart(self, timeout: float | None = 60.0) -> None:
-        """Replace all executors by fresh ones. What runs starts again, uncounted."""
-        self._client.ask("restart", timeout)
 
     # ------------------------------------------------------------------ ending
 

@@ -176,7 +176,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
                     self._result = self._load(ended)
                 else:
                     self._exception = self._error_of(ended)
-            except (Exception, SystemExit) as error:  # unpickling runs code of the user's
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - it runs code of the user's
                 self._exception = UndecodableError(
                     self.id, f"ended, but its result cannot be unpickled here: {error!r}"
                 )
@@ -189,10 +189,8 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         return self._client.load(ended)
 
     def _error_of(self, ended: Ended) -> BaseException:
-        if ended.payload:
-            error = self._load(ended)
-        else:
-            error = from_code(ended.code, tuple(ended.args))
+        own = not ended.payload
+        error = from_code(ended.code, tuple(ended.args)) if own else self._load(ended)
         if not isinstance(error, BaseException):
             return UndecodableError(self.id, f"ended with {type(error).__name__}, no exception")
         text = self.traceback_text
@@ -286,7 +284,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
                         waiter.add_exception(self)
             self._condition.notify_all()
         self._output = None
-        self._invoke_callbacks()
+        self._invoke_callbacks()  # type: ignore[attr-defined]
 
     def on_refused(self, error: BaseException) -> None:
         """Take in that the task was not accepted, or will never be heard of again."""

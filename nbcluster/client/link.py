@@ -336,7 +336,7 @@ class Link:
                 self.flush()
                 continue
             with self._role:
-                if self._leader is not None or self._closed:
+                if self._leader is not None:
                     continue
                 if self._lost:
                     self._look_for_master()

@@ -74,7 +74,7 @@ class ClusterExecutor(Cluster):
             log.critical("Exception in initializer: %s", message)
             self._broken = message
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:  # type: ignore[override]
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Run ``fn(*args, **kwargs)`` in an executor process and return its future.
 
         Raises
@@ -97,6 +97,9 @@ class ClusterExecutor(Cluster):
             failed: Future[T] = Future(self._client, "", "")
             failed.on_refused(error)
             return failed
+
+    def __enter__(self) -> ClusterExecutor:
+        return self
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End it, as ``concurrent.futures.Executor.shutdown``."""

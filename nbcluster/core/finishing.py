@@ -217,7 +217,7 @@ def give_back(memo: Memo, task: Task, why: str, step: Step) -> Iterator[r.Record
     """End a lease without a charge."""
     ran = task.state is State.RUNNING
     memo.timed_out.pop(task.token, None)
-    yield r.Released(task.id, task.token, why)
+    yield r.Released(task.id, task.token, why, ran)
     if ran:
         tell_moved(memo, task, step)
 

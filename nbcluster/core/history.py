@@ -62,12 +62,16 @@ def _project(record: r.Record, leases: dict[int, str], tries: dict[str, int]) ->
             yield from _ends(record, leases, tries)
         case _:
             yield from _rarely(record, leases)
+    if isinstance(record, r.Released) and record.begun:
+        tries[record.task] = tries.get(record.task, 1) - 1  # it counts nowhere
 
 
 def _rarely(record: r.Record, leases: dict[int, str]) -> Iterator[_Brief]:
     match record:
-        case r.Released() if record.why not in ("revoked", "given-back"):
-            yield "given_back", record.task, leases.pop(record.token, ""), record.why
+        case r.Released():
+            engine = leases.pop(record.token, "")
+            if record.begun:
+                yield "given_back", record.task, engine, record.why
         case r.Cancelled():
             yield "cancelled", record.task, "", ""
         case r.Redriven():

@@ -83,7 +83,8 @@ class Released(Struct, tag=13, array_like=True, gc=False):
 
     task: str
     token: int
-    why: str  #: ``revoked drained restart given-back engine-lost``
+    why: str  #: ``revoked drained restart given-back``
+    begun: bool = False  #: a `Started` of this attempt went before
 
 
 class Succeeded(Struct, tag=14, array_like=True, gc=False):

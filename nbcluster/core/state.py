@@ -18,6 +18,15 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from nbcluster.core import records as r
+from nbcluster.core.automaton import (
+    CANCELLED,
+    FAILED,
+    LEGAL,
+    PENDING,
+    RETRYING,
+    RUNNING,
+    SUCCEEDED,
+)
 from nbcluster.core.model import (
     TERMINAL,
     Attempt,
@@ -35,26 +44,6 @@ from nbcluster.ids import engine_of
 
 #: Attempts kept with their errors for each task; of more, the first and the latest stay.
 HISTORY_LIMIT: Final = 50
-
-_OPEN: Final = frozenset({State.PENDING, State.RUNNING, State.RETRYING})
-
-PENDING, RUNNING, RETRYING, SUCCEEDED, FAILED, CANCELLED = State
-
-#: The whole automaton: from which states a record may move a task.
-LEGAL: Final[dict[type, frozenset[State]]] = {
-    r.Leased: frozenset({PENDING}),
-    r.Started: frozenset({PENDING}),
-    r.Released: frozenset({PENDING, RUNNING}),
-    r.Succeeded: frozenset({PENDING, RUNNING}),
-    r.Retrying: frozenset({PENDING, RUNNING}),
-    r.Woken: frozenset({RETRYING}),
-    r.Crashed: frozenset({PENDING, RUNNING}),
-    r.Failed: _OPEN,
-    r.Cancelled: _OPEN,
-    r.DependencyMet: frozenset({PENDING}),
-    r.Progressed: frozenset({RUNNING}),
-    r.Redriven: frozenset({FAILED, CANCELLED}),
-}
 
 
 class ClusterState:

@@ -16,7 +16,16 @@ from typing import Final
 from nbcluster.engine import processes
 from nbcluster.engine.capture import last_lines, read_segment
 from nbcluster.engine.executor.birth import ExecutorOptions
-from nbcluster.transport.page import BEGUN, CURRENT, ERR_START, KILL, OUT_START, STOP, Page, page_name
+from nbcluster.transport.page import (
+    BEGUN,
+    CURRENT,
+    ERR_START,
+    KILL,
+    OUT_START,
+    STOP,
+    Page,
+    page_name,
+)
 
 _APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 

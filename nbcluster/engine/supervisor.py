@@ -22,12 +22,12 @@ from nbcluster.engine.children import Child
 from nbcluster.engine.connecting import MasterLink
 from nbcluster.engine.options import EngineOptions
 from nbcluster.engine.outbox import Outbox
-from nbcluster.transport.page import CURRENT
 from nbcluster.engine.signals import StopSignals, watch_owner
 from nbcluster.engine.slots import Slots
 from nbcluster.engine.watching import Watcher, shorten_idle
 from nbcluster.errors import MalformedError
 from nbcluster.transport.connection import Connection
+from nbcluster.transport.page import CURRENT
 from nbcluster.wire import codec
 from nbcluster.wire import messages as m
 

@@ -117,7 +117,9 @@ class Intake:
     def _submit(self, session: Session, message: m.Submit, batch: e.Batch) -> None:
         if self._loop.disk_is_full:
             text = "The disk under the journal is full; nothing new is taken until it has room."
-            refused = [(task.id, "JournalFullError", (text,)) for task in message.tasks]
+            refused: list[m.RefusedTask] = [
+                (task.id, "JournalFullError", (text,)) for task in message.tasks
+            ]
             session.sent += 1
             session.acked = message.number
             self._loop.send(session, m.Updates(session.sent, message.number, [], [], [], refused))

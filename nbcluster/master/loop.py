@@ -126,10 +126,8 @@ class Loop:
     # ------------------------------------------------------------------ sending
 
     def _send(self, step: e.Step) -> None:
-        for name in step.unknowing:
-            session = self.sessions.by_name.get(name)
-            if session is not None:
-                session.known.clear()
+        if step.unknowing:
+            outbox.forget_definitions(self, step.unknowing)
         if step.runs:
             outbox.send_runs(self, step.runs)
         if step.news:
@@ -141,12 +139,14 @@ class Loop:
             self.send_to(outbox.engine_of(order), outbox.message_of(order))
         if step.garbage:
             outbox.remove_blobs(Path(self.connection.blobs), step.garbage)
+        self._note(step)
+
+    def _note(self, step: e.Step) -> None:
         if step.stale:
             self.stale_results += len(step.stale)
             log.info("%d results of lost leases were dropped", len(step.stale))
-        for record in step.records:
-            if type(record) is r.EngineGone:
-                self.keeper.replenish()
+        if any(type(record) is r.EngineGone for record in step.records):
+            self.keeper.replenish()
 
     def send_to(self, name: str, message: Any) -> bool:
         """Send one message to a connected peer, by the name of client, engine or executor."""

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 KILL_GRACE_S = 3.0
 
 
+def forget_definitions(loop: Loop, executors: set[str]) -> None:
+    """Take note that these executors must be sent definitions again."""
+    for name in executors:
+        session = loop.sessions.by_name.get(name)
+        if session is not None:
+            session.known.clear()
+
+
 def send_runs(loop: Loop, runs: dict[str, list[Run]]) -> None:
     """Send each executor its attempts, with the definitions it does not have."""
     known_definitions = loop.machine.state.definitions

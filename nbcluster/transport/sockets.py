@@ -8,7 +8,8 @@ must be asked before each poll and after each send.
 from __future__ import annotations
 
 import secrets
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import zmq
 
@@ -41,8 +42,8 @@ class Dealer:
         self.address = address
         self.fd: int = self._socket.fileno()
         self._send = self._socket.send
-        self._recv = self._socket.recv
-        self._get = self._socket.get
+        self._recv: Callable[[int], bytes] = self._socket.recv
+        self._get: Callable[[int], Any] = self._socket.get
 
     def ready(self) -> bool:
         """Return whether a message waits."""
@@ -71,7 +72,8 @@ class Router:
     """The master's socket. Peers are named by the random identity of their session."""
 
     def __init__(self, address: str, max_frame_bytes: int) -> None:
-        self._socket = zmq.Context.instance().socket(zmq.ROUTER)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self._socket = context.socket(zmq.ROUTER)
         self._socket.linger = 200
         self._socket.router_mandatory = True  # an unknown peer raises; it is not dropped in silence
         self._socket.sndhwm = HIGH_WATER_MARK
@@ -80,8 +82,8 @@ class Router:
         self._socket.bind(address)
         self.fd: int = self._socket.fileno()
         self._send = self._socket.send
-        self._recv = self._socket.recv
-        self._get = self._socket.get
+        self._recv: Callable[[int], bytes] = self._socket.recv
+        self._get: Callable[[int], Any] = self._socket.get
 
     def ready(self) -> bool:
         """Return whether a message waits."""

@@ -183,6 +183,9 @@ class SetupDone(Struct, tag=61, array_like=True):
 
 # --------------------------------------------------------------------------- to clients
 
+#: A submission that was not taken: its id, the code of the error, its arguments.
+RefusedTask = tuple[str, str, tuple[str | int | float, ...]]
+
 
 class Updates(Struct, tag=110, array_like=True):
     """All news for a client from one turn.
@@ -197,8 +200,7 @@ class Updates(Struct, tag=110, array_like=True):
     moved: list[Moved]
     #: submissions that became another task, because of their key: id sent, id it is
     aliases: list[tuple[str, str]]
-    #: submissions not taken: id, code of the error, its arguments
-    refused: list[tuple[str, str, tuple[str | int | float, ...]]]
+    refused: list[RefusedTask]
 
 
 class Reply(Struct, tag=111, array_like=True):

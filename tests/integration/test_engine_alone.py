@@ -22,8 +22,8 @@ import pytest
 
 from nbcluster.core.model import Run, Verdict
 from nbcluster.engine.capture import LIMIT_BYTES
-from nbcluster.transport.page import Page, page_name
 from nbcluster.errors import PermanentFailure
+from nbcluster.transport.page import Page, page_name
 from nbcluster.wire import messages as m
 from tests.helpers import eventually
 from tests.integration.fake_master import DEADLINE_S, Engine, FakeMaster, start_engine

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 from nbcluster.cli.demo import SHOWN, execute, shown
+from tests.helpers import LEAK_DEADLINE_S, Left, eventually
 
 TOUR: Final = Path(__file__).parents[2] / "notebooks" / "01_tour.ipynb"
 
@@ -45,10 +46,12 @@ def output_of(notebook: Any, cell: str) -> str:
 
 @pytest.fixture(scope="module")
 def tour() -> Any:
-    """Return the tour with outputs, and with a report as its last cell."""
+    """Return the tour with outputs, and with a report as its last cell; nothing of it is left."""
+    before = Left.now()
     notebook = nbformat.read(TOUR, as_version=4)  # type: ignore[no-untyped-call]
     notebook.cells.append(v4.new_code_cell(REPORT, id="report"))
     execute(notebook, TOUR.parent)
+    eventually(lambda: not Left.now().new_processes(before), LEAK_DEADLINE_S, "processes left")
     return notebook
 
 

@@ -12,7 +12,6 @@ SEEDS: Final = 300
 _PORTION: Final = 25
 
 
-@pytest.mark.simulation
 @pytest.mark.parametrize("first", range(0, SEEDS, _PORTION))
 def test_promises_hold_under_chaos_and_everything_ends_after_it(first: int) -> None:
     for seed in range(first, first + _PORTION):

@@ -120,7 +120,6 @@ MUTANTS: Final[dict[str, tuple[str, str, str]]] = {
 }
 
 
-@pytest.mark.simulation
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_planted_bug_is_found(name: str) -> None:
     module, old, new = MUTANTS[name]

@@ -35,7 +35,16 @@ MAY_USE_SERIAL: Final = ("serial", "client", "cluster", "engine", "backends", "n
 
 #: The borders where every exception must be met, file -> why. Elsewhere the error that is meant
 #: is named, or the exception is raised again.
-MAY_CATCH_ALL: Final[dict[str, str]] = {}
+MAY_CATCH_ALL: Final[dict[str, str]] = {
+    "client/future.py": "unpickling a result runs code of the user's",
+    "client/link.py": "one bad message must not end all receiving",
+    "engine/executor/attempt.py": "the border to user code",
+    "engine/executor/failures.py": "methods of the user's exceptions",
+    "serial/chains.py": "user code runs while its objects are pickled",
+    "serial/culprit.py": "user code runs while its objects are pickled",
+    "serial/picklers.py": "user code runs while its objects are pickled",
+    "serial/watch.py": "comparing the user's objects runs code of theirs",
+}
 
 PICKLERS: Final = frozenset({"pickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve"})
 LOADERS: Final = frozenset({"load", "loads", "Unpickler", "_Unpickler", "open"})

@@ -13,11 +13,9 @@ from nbcluster.options import (
     MAX_PRIORITY,
     Backoff,
     CallOptions,
-    StartOptions,
     TaskOptions,
     call_options,
     number,
-    start_field_names,
     unknown_option,
     whole,
 )
@@ -112,14 +110,9 @@ def test_the_fields_behind_the_options_are_no_options() -> None:
 
 
 def test_the_kind_of_an_unknown_name_is_said() -> None:
-    error = unknown_option("engine", start_field_names(), "start option")
+    error = unknown_option("engine", ["engines", "name", "slots"], "start option")
 
     assert "no start option 'engine'; did you mean 'engines'?" in str(error)
-
-
-def test_a_start_takes_the_names_of_its_fields() -> None:
-    assert set(start_field_names()) >= {"engines", "name", "group", "slots", "persist", "journal"}
-    assert start_field_names() == [f for f in StartOptions.__slots__]
 
 
 def test_each_wrong_option_is_an_error_of_ours_and_a_value_error() -> None:

@@ -26,6 +26,10 @@ from nbcluster.engine.executor.attempt import Attempts
 from nbcluster.engine.executor.birth import ExecutorOptions, end_group
 from nbcluster.engine.executor.streams import Streams
 from nbcluster.engine.executor.surroundings import Interrupts, Surroundings
+from nbcluster.errors import MalformedError
+from nbcluster.serial.blobs import BlobStore
+from nbcluster.serial.unpack import Unpacker
+from nbcluster.transport.connection import Connection
 from nbcluster.transport.page import (
     BEGUN,
     CURRENT,
@@ -40,10 +44,6 @@ from nbcluster.transport.page import (
     Page,
     page_name,
 )
-from nbcluster.errors import MalformedError
-from nbcluster.serial.blobs import BlobStore
-from nbcluster.serial.unpack import Unpacker
-from nbcluster.transport.connection import Connection
 from nbcluster.wire import codec
 from nbcluster.wire import messages as m
 

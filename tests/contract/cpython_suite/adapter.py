@@ -101,7 +101,11 @@ class _NothingLeft:
     """Runs between the shutdown of the executor and CPython's own tidying."""
 
     def tearDown(self) -> None:
-        eventually(lambda: not run_processes(), LEAK_DEADLINE_S, lambda: f"all processes have ended: {run_processes()}")
+        eventually(
+            lambda: not run_processes(),
+            LEAK_DEADLINE_S,
+            lambda: f"all processes have ended: {run_processes()}",
+        )
         super().tearDown()  # type: ignore[misc]  # the test case comes next
 
 

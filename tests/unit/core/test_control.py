@@ -143,6 +143,19 @@ def test_a_value_that_came_before_the_kill_counts(story: Story) -> None:
     assert story.machine.memo.timed_out == {}
 
 
+def test_of_a_task_given_up_no_kill_is_remembered(story: Story) -> None:
+    story.engine()
+    story.submit("t", at_most_once=True, timeout=1.0)
+    story.later(1.0)
+    assert list(story.machine.memo.timed_out.values()) == ["t"]
+
+    story.tell(e.DrainAsked("e"))
+    story.later(25.0)
+
+    assert story.task("t").cause == "lost"
+    assert story.machine.memo.timed_out == {}
+
+
 def test_a_task_not_started_in_time_expires(story: Story) -> None:
     story.submit("t", expires=10.0)
     assert told(story.later(9.9)) == []

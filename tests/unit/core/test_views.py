@@ -29,6 +29,13 @@ def kinds(story: Story, name: str) -> list[str]:
     return [row["kind"] for row in rows if row["task"] == name]
 
 
+def tries_of(story: Story) -> dict[str, int]:
+    tries: dict[str, int] = {}
+    for seq, (data, at) in enumerate(story.journal):
+        list(events(seq, at, msgspec.msgpack.decode(data, type=list[r.Record]), {}, tries))
+    return tries
+
+
 def rows(story: Story) -> dict[str, dict[str, Any]]:
     found = views.task_rows(story.state, story.machine.memo, None, 0, 100, story.now)
     return {row[0]: dict(zip(views.TASK_COLUMNS, row, strict=True)) for row in found}
@@ -53,6 +60,30 @@ def test_a_retry_and_a_crash_are_told_in_order() -> None:
     told = kinds(story, "t")
     assert told[:5] == ["accepted", "scheduled", "started", "attempt_failed", "retrying"]
     assert told[-4:] == ["scheduled", "started", "crashed", "failed"]
+
+
+def test_an_attempt_that_was_given_back_is_told_and_counts_nowhere() -> None:
+    story = Story()
+    story.engine()
+    run = only(story.submit("t"))
+    story.beat(("e/0.1", run))
+    story.die(token=run.token, expected=True)
+    story.finish(only(story.tell(e.ExecutorCame("e/0.2", 7, ()))), executor="e/0.2")
+
+    assert kinds(story, "t") == [
+        *("accepted", "scheduled", "started", "given_back"),
+        *("scheduled", "started", "succeeded"),
+    ]
+    assert tries_of(story) == {"t": 1}
+
+
+def test_a_lease_that_never_began_is_given_back_in_silence() -> None:
+    story = Story()
+    story.engine()
+    story.submit("t")
+    story.die(expected=True)
+
+    assert kinds(story, "t") == ["accepted", "scheduled"]
 
 
 def test_a_row_tells_state_engine_and_times() -> None:
