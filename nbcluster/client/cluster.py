@@ -172,9 +172,14 @@ class Cluster(Tables, concurrent.futures.Executor):
 
         Waits until it is done; an executor that is busy does it after its task.
         """
-        if not isinstance(names, Mapping) or not all(str.isidentifier(name) for name in names):
-            raise OptionError("push takes a dict of names and values")
-        self.set_up(push_names, (dict(names),), timeout)
+        try:
+            bound = dict(names)
+            is_valid = all(map(str.isidentifier, bound))
+        except (TypeError, ValueError):
+            is_valid = False
+        if not is_valid:
+            raise OptionError(f"push takes a dict of names and values, not {names!r}")
+        self.set_up(push_names, (bound,), timeout)
 
     def pull(self, name: str) -> dict[str, Any]:
         """Return what ``name`` is bound to on every engine, by engine."""

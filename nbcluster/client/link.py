@@ -310,6 +310,9 @@ class Link:
         elif type(message) is m.Welcome:
             self._welcomed(message)
             return
+        elif type(message) is m.GreetAgain:
+            self._greet()
+            return
         elif type(message) is m.Refusal:
             self.refusal = message.reason
             self._opened.set()

@@ -11,6 +11,8 @@ from nbcluster.wire import messages as m
 
 #: Tasks in one message at the most: bounds what a turn of the master takes at once.
 MESSAGE_TASKS: Final = 256
+#: Seconds for which the master is trusted to know a definition that it was sent.
+KNOWN_S: Final = 60.0
 
 
 #: What calls of one function with one set of options share: template, function, retry classes.
@@ -28,7 +30,7 @@ class Outgoing:
         self._number = 0
         self.unacknowledged: dict[int, bytes] = {}
         self._to_send: list[bytes] = []
-        self._known: set[str] = set()  #: definitions this session's master was sent
+        self._known: dict[str, float] = {}  #: definitions the master was sent, and when
         self._oldest_at = 0.0
 
     @property
@@ -55,15 +57,15 @@ class Outgoing:
         places: dict[int, int] = {}
         templates: list[Template] = []
         definitions: list[Definition] = []
-        known = self._known
+        known, fresh = self._known, time.monotonic() - KNOWN_S
         for task, (template, *needed) in batch:
             place = places.get(id(template))
             if place is None:
                 place = places[id(template)] = len(templates)
                 templates.append(template)
                 for definition in needed:
-                    if definition is not None and definition.hash not in known:
-                        known.add(definition.hash)
+                    if definition is not None and known.get(definition.hash, 0.0) < fresh:
+                        known[definition.hash] = time.monotonic()
                         definitions.append(definition)
             task.template = place
         number = self._number + 1

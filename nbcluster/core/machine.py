@@ -22,6 +22,7 @@ from nbcluster.core.dispatch import decide_dispatch
 from nbcluster.core.finishing import decide_executor_end, decide_outcomes
 from nbcluster.core.memo import Limits, Memo, Timer
 from nbcluster.core.model import TERMINAL, EngineState, State
+from nbcluster.core.restoring import refill_queues
 from nbcluster.core.state import ClusterState
 from nbcluster.core.submitting import decide_submissions
 from nbcluster.core.timing import decide_timers, plan_retention
@@ -97,7 +98,7 @@ class Machine:
     def begin(self, epoch: int, now: float) -> list[r.Record]:
         """Begin an epoch, after the replay: queues are filled and timers set again."""
         state, memo = self.state, self.memo
-        state.refill_queues()
+        refill_queues(state)
         record = r.MasterStarted(epoch)
         state.apply(record, now)
         for task in state.tasks.values():

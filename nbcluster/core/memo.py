@@ -50,6 +50,8 @@ class Memo:
     timed_out: dict[int, str] = field(default_factory=dict)  #: token of a kill for time -> task
     present: set[str] = field(default_factory=set)  #: engines that came in this epoch
     broken: str = ""  #: why no executor can run anything: the initializer's error
+    named_at: dict[str, float] = field(default_factory=dict)  #: function -> last submission
+    sweep_at: int = 1_000  #: templates at which those that are not needed are looked for
     used: int = 0
     timer_count: int = 0
 

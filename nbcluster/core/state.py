@@ -14,7 +14,7 @@ are. Queues are filled again after a replay; the rest is told again by those who
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 from nbcluster.core import records as r
@@ -71,6 +71,7 @@ class ClusterState:
         self.ended: deque[str] = deque()  #: in the order of their end, for retention
         self.definitions: dict[str, Definition] = {}
         self.templates: dict[int, Template] = {}
+        self.template_count = 0  #: numbers given out so far
         self.template_numbers: dict[Template, int] = {}
         self.setups: list[r.SetupAdded] = []
         self.engines: dict[str, Engine] = {}
@@ -89,7 +90,7 @@ class ClusterState:
             r.EngineGone: self._engine_gone,
         }
         self._task_appliers: dict[type, Callable[[Task, Any, float], None]] = {
-            r.Leased: self._leased,
+            r.Leased: self.lease,
             r.Started: self._started,
             r.Released: self._released,
             r.Succeeded: self._succeeded,
@@ -177,8 +178,13 @@ class ClusterState:
         self.definitions[record.definition.hash] = record.definition
 
     def _template_known(self, record: r.TemplateKnown, now: float) -> None:
-        self.templates[record.number] = record.template
-        self.template_numbers[record.template] = record.number
+        self.add_template(record.number, record.template)
+
+    def add_template(self, number: int, template: Template) -> None:
+        """Let ``number`` stand for ``template``."""
+        self.templates[number] = template
+        self.template_numbers[template] = number
+        self.template_count = max(self.template_count, number)
 
     def _dropped(self, record: r.Dropped, now: float) -> None:
         for fn in record.definitions:
@@ -222,7 +228,7 @@ class ClusterState:
         for dependency in task.after:
             self.dependents.setdefault(dependency, []).append(task.id)
 
-    def _leased(self, task: Task, record: r.Leased, now: float) -> None:
+    def lease(self, task: Task, record: r.Leased, now: float) -> None:
         executor = self.executors.get(record.executor) or self.executor(record.executor)
         task.token = record.token
         task.executor = record.executor
@@ -419,33 +425,3 @@ class ClusterState:
         engine = self.engines.pop(record.engine, None)
         for name in engine.executors if engine is not None else ():
             self.executors.pop(name, None)
-
-    # ------------------------------------------------------------------ restart
-
-    def restore_task(self, task: Task) -> None:
-        """Put in a task from a snapshot, with all that hangs on it."""
-        self.insert(task)
-        self.submitted = max(self.submitted, task.seq)
-        if task.state is FAILED and not task.successor:
-            self.dead_letters[task.id] = None
-        if task.token and task.state not in TERMINAL:
-            self._leased(task, r.Leased(task.id, task.token, task.executor), task.queued_at)
-
-    def refill_queues(self) -> None:
-        """Fill the queues after a replay, in the order in which tasks came to wait."""
-        self.replaying = False
-        self.queues.clear()
-        self.pins.clear()
-        self.dependents = {}
-        for task in self.tasks.values():
-            for dependency in task.after if task.state is PENDING else ():
-                self.dependents.setdefault(dependency, []).append(task.id)
-        waiting: Iterable[Task] = (
-            t for t in self.tasks.values() if t.state is PENDING and not t.token and not t.after
-        )
-        for task in sorted(waiting, key=lambda t: (t.queued_at, t.seq)):
-            self.queue_of(task).push(task)
-        gone = sorted(
-            (t for t in self.tasks.values() if t.state in TERMINAL), key=lambda t: t.finished_at
-        )
-        self.ended = deque(t.id for t in gone)

@@ -28,7 +28,7 @@ def decide_submissions(
     """Accept new tasks; a repeated one is acknowledged and not run again."""
     is_restricted = bool(memo.limits.max_pending or memo.broken)
     for submission in submissions:
-        yield from _learn_shared(state, submission)
+        yield from _learn_shared(state, memo, submission, now)
         numbers = [state.template_numbers[template] for template in submission.templates]
         plain = [_is_plain(template) for template in submission.templates]
         client, news = submission.client, step.news_for(submission.client)
@@ -50,14 +50,17 @@ def decide_submissions(
                 yield from _decide_special(state, memo, client, new, template, now, step)
 
 
-def _learn_shared(state: ClusterState, submission: Submission) -> Iterator[r.Record]:
+def _learn_shared(
+    state: ClusterState, memo: Memo, submission: Submission, now: float
+) -> Iterator[r.Record]:
     """Take in the definitions and templates that the tasks of a submission name."""
     for definition in submission.definitions:
         if definition.hash not in state.definitions:
             yield r.Defined(definition)
     for template in submission.templates:
+        memo.named_at[template.fn] = now
         if template not in state.template_numbers:
-            yield r.TemplateKnown(max(state.templates, default=0) + 1, template)
+            yield r.TemplateKnown(state.template_count + 1, template)
 
 
 def _is_refused(state: ClusterState, memo: Memo, new: NewTask, news: News) -> bool:

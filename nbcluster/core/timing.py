@@ -21,6 +21,8 @@ MOMENT_S = 0.02
 #: Forgetting is done in portions of at least this many, so that it costs little for each task.
 FORGET_AT_ONCE = 500
 _FORGET_PER_TURN = 5_000
+#: A function that was named in a submission this lately stays known, with tasks or without.
+FORGET_FN_S = 600.0
 
 
 def decide_timers(state: ClusterState, memo: Memo, now: float, step: Step) -> Iterator[r.Record]:
@@ -144,6 +146,33 @@ def _forget(state: ClusterState, memo: Memo, now: float, step: Step) -> Iterator
             order.popleft()
         for name in gone:
             memo.watchers.pop(name, None)
+        if len(state.templates) > memo.sweep_at:
+            yield from _drop_unneeded(state, memo, now)
+
+
+def _drop_unneeded(state: ClusterState, memo: Memo, now: float) -> Iterator[r.Record]:
+    """Drop functions and options that no retained task has.
+
+    A client sends a definition again when it has not done so for a minute, so what was named
+    lately is kept for those that trust it to be here.
+    """
+    used = {id(task.template) for task in state.tasks.values()}
+    templates = [
+        number
+        for number, template in state.templates.items()
+        if id(template) not in used and now - memo.named_at.get(template.fn, 0.0) > FORGET_FN_S
+    ]
+    going = set(templates)
+    kept = [t for number, t in state.templates.items() if number not in going]
+    needed = {t.fn for t in kept} | {t.options.retry_on for t in kept}
+    needed |= {setup.fn for setup in state.setups}
+    definitions = [fn for fn in state.definitions if fn not in needed]
+    memo.sweep_at = max(1_000, 2 * len(kept))
+    if templates or definitions:
+        yield r.Dropped(tuple(definitions), tuple(templates))
+    for fn in definitions:
+        memo.named_at.pop(fn, None)
+        memo.pace_s.pop(fn, None)
 
 
 def plan_retention(state: ClusterState, memo: Memo, now: float) -> float | None:

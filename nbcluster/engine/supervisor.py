@@ -227,9 +227,16 @@ class Supervisor:
                 log.error("the master refused this engine: %s", reason)
                 print(f"the master refused this engine: {reason}", file=sys.stderr)
                 self._exit = EXIT_REFUSED
+            case m.GreetAgain():
+                self._outbox.lost(now)
             case m.Leave(reason):
                 log.info("leaving: %s", reason)
                 self._exit = 0
+            case _:
+                self._obey(message, now)
+
+    def _obey(self, message: m.ToEngine, now: float) -> None:
+        match message:
             case m.SetSlots(slots):
                 self._slots.set_wanted(slots)
             case m.Restart():

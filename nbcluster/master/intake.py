@@ -61,8 +61,7 @@ class Intake:
         sessions = self._loop.sessions
         session = sessions.by_peer.get(peer)
         if session is None:
-            if not sessions.is_refused(peer, self._loop.now):
-                self._greet(peer, codec.hello(frame), batch)
+            self._take_from_stranger(peer, frame, batch)
             return
         try:
             message = self._readers[session.role](frame)
@@ -72,6 +71,17 @@ class Intake:
             self._greet(peer, codec.hello(frame), batch)  # said again: our answer was slow
             return
         self._takers[type(message)](session, message, batch)
+
+    def _take_from_stranger(self, peer: bytes, frame: bytes, batch: e.Batch) -> None:
+        if self._loop.sessions.is_refused(peer, self._loop.now):
+            return
+        try:
+            hello = codec.hello(frame)
+        except MalformedError:
+            # Perhaps one that was given up, or that a master before us knew: it should say so.
+            self._loop.reply_to(peer, m.GreetAgain())
+            raise
+        self._greet(peer, hello, batch)
 
     # ------------------------------------------------------------------ greetings
 

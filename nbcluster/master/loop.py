@@ -145,8 +145,11 @@ class Loop:
         if step.stale:
             self.stale_results += len(step.stale)
             log.info("%d results of lost leases were dropped", len(step.stale))
-        if any(type(record) is r.EngineGone for record in step.records):
-            self.keeper.replenish()
+        for record in step.records:
+            if type(record) is r.EngineGone:
+                # Should it only have been silent, it has to greet again, with its executors.
+                self.sessions.close_engine(record.engine)
+                self.keeper.replenish()
 
     def send_to(self, name: str, message: Any) -> bool:
         """Send one message to a connected peer, by the name of client, engine or executor."""

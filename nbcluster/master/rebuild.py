@@ -7,6 +7,7 @@ import msgspec
 from nbcluster.core import records as r
 from nbcluster.core.machine import Machine
 from nbcluster.core.model import Definition, Task, Template
+from nbcluster.core.restoring import restore_task
 from nbcluster.errors import InvariantError, JournalCorruptError
 from nbcluster.journal import Journal
 
@@ -36,8 +37,7 @@ class Replay:
 
     def restore_template(self, number: int, template: Template) -> None:
         """Take in a template."""
-        self._state.templates[number] = template
-        self._state.template_numbers[template] = number
+        self._state.add_template(number, template)
 
     def restore_header(self, header: bytes) -> None:
         """Take in what belongs to no task."""
@@ -50,7 +50,7 @@ class Replay:
 
     def restore_task(self, task: Task) -> None:
         """Take in a task as it was at a checkpoint."""
-        self._state.restore_task(task)
+        restore_task(self._state, task)
 
     def apply(self, record: r.Record, now: float) -> None:
         """Take in one record."""

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from nbcluster.ids import engine_of
 from nbcluster.transport.connection import Connection
 from nbcluster.wire import messages as m
 
@@ -85,6 +86,12 @@ class Sessions:
             del self.by_peer[session.peer]
         if self.by_name.get(session.name) is session:
             del self.by_name[session.name]
+
+    def close_engine(self, engine: str) -> None:
+        """Forget the sessions of an engine and of its executors."""
+        for session in list(self.by_name.values()):
+            if session.role != "client" and engine_of(session.name) == engine:
+                self.close(session)
 
     def malformed(self, peer: bytes, now: float) -> bool:
         """Count a malformed message; return whether the peer has sent too many of them."""

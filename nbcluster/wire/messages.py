@@ -79,6 +79,10 @@ class Refusal(Struct, tag=5, array_like=True, frozen=True):
     reason: str
 
 
+class GreetAgain(Struct, tag=6, array_like=True, frozen=True):
+    """The master does not know this session, or not any more: it wants another greeting."""
+
+
 # --------------------------------------------------------------------------- from clients
 
 
@@ -147,7 +151,7 @@ class Revoked(Struct, tag=42, array_like=True):
 
     executor: str
     watermark: int
-    current: int  #: token of what has begun, 0: nothing
+    current: int  #: highest token begun at or below the watermark, 0: none; it may have ended
 
 
 class Output(Struct, tag=43, array_like=True):
@@ -282,6 +286,6 @@ Hello = ClientHello | EngineHello | ExecutorHello
 FromClient = Submit | Ask | Watch | Release | Bye
 FromEngine = Beat | ExecutorDied | Revoked | Output | Drained | DrainWanted | Bye
 FromExecutor = Finished | SetupDone | Bye
-ToClient = Welcome | Refusal | Updates | Reply | OutputNews | Closing
-ToEngine = Welcome | Refusal | Kill | Revoke | SetSlots | Restart | Leave
-ToExecutor = Welcome | Refusal | Runs | Setup
+ToClient = Welcome | Refusal | GreetAgain | Updates | Reply | OutputNews | Closing
+ToEngine = Welcome | Refusal | GreetAgain | Kill | Revoke | SetSlots | Restart | Leave
+ToExecutor = Welcome | Refusal | GreetAgain | Runs | Setup

@@ -16,6 +16,7 @@ from nbcluster.core import records as r
 from nbcluster.core.machine import Machine
 from nbcluster.core.memo import Limits
 from nbcluster.core.model import TERMINAL, Run, Verdict
+from nbcluster.core.restoring import refill_queues
 from tests.simulation.checks import check_state
 from tests.simulation.nodes import SimEngine, SimExecutor
 from tests.unit.core.story import CLIENT, Journal, compare, replayed, submission
@@ -175,7 +176,7 @@ class World:
 
     def check_replay(self) -> None:
         again = replayed(self.journal, self.limits).state
-        again.refill_queues()
+        refill_queues(again)
         compare(self.machine.state, again, self.now)
 
     def begin(self, executor: SimExecutor) -> None:

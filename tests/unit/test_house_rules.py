@@ -43,6 +43,7 @@ MAY_CATCH_ALL: Final[dict[str, str]] = {
     "serial/chains.py": "user code runs while its objects are pickled",
     "serial/culprit.py": "user code runs while its objects are pickled",
     "serial/picklers.py": "user code runs while its objects are pickled",
+    "serial/unpack.py": "the user's exceptions are tried out before they are sent",
     "serial/watch.py": "comparing the user's objects runs code of theirs",
 }
 

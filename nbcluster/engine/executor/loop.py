@@ -196,6 +196,9 @@ class Executor:
                     self._link.welcomed = True
                     for frame in self._unacked.values():
                         self._link.send(frame)
+            case m.GreetAgain():
+                self._link.welcomed = False
+                self._hello_due = 0.0
             case m.Refusal(reason):
                 print(f"the master refused this executor: {reason}", file=sys.stderr)
                 self._exit = EXIT_REFUSED

@@ -26,6 +26,7 @@ from nbcluster.core.model import (
     Verdict,
 )
 from nbcluster.core.queues import TaskQueue
+from nbcluster.core.restoring import refill_queues
 from nbcluster.core.state import ClusterState
 from nbcluster.options import Backoff, TaskOptions
 
@@ -150,7 +151,7 @@ class Story:
     def check_replay(self) -> None:
         """Compare what is in memory with what the journal makes."""
         other = replayed(self.journal, self.limits)
-        other.state.refill_queues()
+        refill_queues(other.state)
         compare(self.state, other.state, self.now)
 
 

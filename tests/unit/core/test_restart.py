@@ -11,6 +11,7 @@ from nbcluster.core import events as e
 from nbcluster.core import records as r
 from nbcluster.core.machine import Machine
 from nbcluster.core.model import Definition, Progress, Verdict
+from nbcluster.core.restoring import refill_queues, restore_task
 from nbcluster.errors import InvariantError
 from nbcluster.ids import epoch_of
 from nbcluster.options import Backoff
@@ -238,8 +239,8 @@ def test_a_snapshot_of_each_task_stands_for_its_records(story: Story) -> None:
 
     for task in story.state.tasks.values():
         again = msgspec.msgpack.decode(msgspec.msgpack.encode(task), type=type(task))
-        machine.state.restore_task(again)
-    machine.state.refill_queues()
+        restore_task(machine.state, again)
+    refill_queues(machine.state)
 
     assert machine.state.counts == story.state.counts
     assert machine.state.dependents == {"a": ["d"]}
