@@ -263,6 +263,10 @@ class Client:
             return f"the master has not acknowledged it: {error}"
         return explain(known)
 
+    def stack(self, future: Future[Any]) -> str:
+        """Return where a running attempt is, as a Python stack."""
+        return str(self.ask("stack", timeout=5.0, task=future.id))
+
     # ------------------------------------------------------------------ watching
 
     def adopt(self, task: str, name: str) -> Future[Any]:

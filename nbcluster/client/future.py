@@ -230,6 +230,18 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         """Return in words why the task is where it is: what it waits for, or how it ended."""
         return "it belongs to no cluster" if self._client is None else self._client.why(self)
 
+    def stack(self) -> str:
+        """Return where the running attempt is, as a Python stack, the latest call first.
+
+        Raises
+        ------
+        OptionError
+            If it does not run.
+        """
+        if self._client is None:
+            return ""
+        return self._client.stack(self)
+
     def show(self) -> None:
         """Print state, output and error of the task."""
         print(repr(self))  # noqa: T201 - this is what it is for

@@ -280,7 +280,8 @@ class ClusterState:
         task.stdout = record.stdout
         task.stderr = record.stderr
         self._end(task, SUCCEEDED, now)
-        task.payload = b""  # a task that succeeded is never run again
+        if not task.key:  # a task that succeeded is never run again; a key is compared with it
+            task.payload = b""
         task.blobs = ()
 
     def _remember(self, task: Task, outcome: str, record: Any, now: float) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from nbcluster.engine import processes
 from nbcluster.engine.capture import last_lines, read_segment
-from nbcluster.engine.executor.birth import ExecutorOptions
+from nbcluster.engine.executor.birth import STACK_SIGNAL, STACK_SUFFIX, ExecutorOptions
 from nbcluster.transport.page import (
     BEGUN,
     CURRENT,
@@ -119,6 +119,26 @@ class Child:
             self.revoked_before = None
             yield watermark, begun
 
+    def ask_stack(self) -> int:
+        """Have it write its stack; return from where on to read the file of its stacks.
+
+        Raises
+        ------
+        OSError
+            If it cannot be asked (yet).
+        """
+        size = self._stack_path.stat().st_size  # no file: the signal would kill it
+        os.kill(self.pid, STACK_SIGNAL)
+        return size
+
+    def stack(self, start: int) -> str:
+        """Return what it wrote since `ask_stack`; nothing yet: an empty string."""
+        return self._stack_path.read_bytes()[start:].decode("utf-8", "replace")
+
+    @property
+    def _stack_path(self) -> Path:
+        return self.page_path.with_name(self.page_path.name + STACK_SUFFIX)
+
     def retire(self) -> None:
         """Let it end after what it runs."""
         self.is_ordered = True
@@ -165,6 +185,7 @@ class Child:
             stream.path.unlink(missing_ok=True)
         self.page.close()
         self.page_path.unlink(missing_ok=True)
+        self._stack_path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

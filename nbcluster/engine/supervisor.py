@@ -24,6 +24,7 @@ from nbcluster.engine.options import EngineOptions
 from nbcluster.engine.outbox import Outbox
 from nbcluster.engine.signals import StopSignals, watch_owner
 from nbcluster.engine.slots import Slots
+from nbcluster.engine.stacks import Stacks
 from nbcluster.engine.watching import Watcher, shorten_idle
 from nbcluster.errors import MalformedError
 from nbcluster.transport.connection import Connection
@@ -68,6 +69,7 @@ class Supervisor:
         self._watcher = Watcher()
         self._poller = select.poll()
         self._callbacks: dict[int, Callable[[], None]] = {}
+        self._stacks = Stacks()
         self._revokes: dict[str, Child] = {}  #: of which it is not decided what had begun
         self._master_fd = -1
         self._exit: int | None = None
@@ -150,6 +152,8 @@ class Supervisor:
             child.enforce(now)
         if self._revokes:
             self._answer_revokes()
+        for stack in self._stacks.answers(now):
+            self._outbox.tell(stack)
         self._look(children, now)
         if now >= self._drain_due:
             log.warning("not drained after %g s; leaving", _DRAIN_S)
@@ -175,9 +179,9 @@ class Supervisor:
 
     # ------------------------------------------------------------------ executors
 
-    def _listen(self, fd: int, callback: Callable[[], None]) -> None:
+    def _listen(self, fd: int, callback: Callable[[], None], events: int = select.POLLIN) -> None:
         self._callbacks[fd] = callback
-        self._poller.register(fd, select.POLLIN)
+        self._poller.register(fd, events)
 
     def _forget(self, fd: int) -> None:
         if self._callbacks.pop(fd, None) is not None:
@@ -185,9 +189,18 @@ class Supervisor:
 
     def _adopt(self, child: Child) -> None:
         self._listen(child.pidfd, lambda: self._executor_died(child))
+        # Told without being asked for: that nobody reads the other end any more.
+        self._listen(child.control_fd, lambda: self._executor_is_deaf(child), 0)
+
+    def _executor_is_deaf(self, child: Child) -> None:
+        """User code has closed the descriptors of its process: no result can ever come from it."""
+        self._forget(child.control_fd)
+        log.warning("executor %s has closed its descriptors, or ends; killing it", child.id)
+        child.kill()
 
     def _executor_died(self, child: Child) -> None:
         self._forget(child.pidfd)
+        self._forget(child.control_fd)
         self._revokes.pop(child.id, None)
         now = _monotonic()
         death = self._slots.bury(child, now)
@@ -241,6 +254,10 @@ class Supervisor:
                 self._slots.set_wanted(slots)
             case m.Restart():
                 self._slots.kill_all()
+            case m.StackWanted():
+                answer = self._stacks.ask(message, self._slots.find(message.executor), now)
+                if answer is not None:
+                    self._outbox.tell(answer)
             case m.Kill(executor, token, reason, grace_s):
                 child = self._slots.find(executor)
                 if child is not None:
@@ -327,6 +344,7 @@ class Supervisor:
         for child in children:
             child.kill()
             self._forget(child.pidfd)
+            self._forget(child.control_fd)
             self._slots.bury(child, _monotonic())
         if self._exit == 0 and not self._dies_with_owner:
             self._outbox.tell(m.Bye())

@@ -11,6 +11,7 @@ from nbcluster.core import events as e
 from nbcluster.core import history, views
 from nbcluster.core.model import TERMINAL, Definition, EngineState, State, Task
 from nbcluster.errors import NbclusterError, OptionError, UnknownIdError
+from nbcluster.wire import messages as m
 
 if TYPE_CHECKING:
     from nbcluster.master.loop import Loop
@@ -120,6 +121,26 @@ def why(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer
             "engine": task.executor.partition("/")[0],
             "due_s": max(0.0, task.due - loop.now) if task.due else 0.0,
         }
+
+    return answer
+
+
+def stack(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Where a running attempt is, as text; answered when its engine has told."""
+    task = _task(loop, str(args["task"]))
+    executor = loop.machine.state.executors.get(task.executor)
+    if task.state is not State.RUNNING or executor is None:
+        raise OptionError(f"task {task.id} is {task.state}; only a running one has a stack")
+    request = max(loop.stacks, default=0) + 1
+    loop.stacks[request] = None
+    loop.send_to(executor.engine, m.StackWanted(executor.id, task.token, request))
+
+    def answer() -> Any:
+        text = loop.stacks[request]
+        if text is None and executor.engine in loop.machine.state.engines:
+            return None
+        del loop.stacks[request]
+        return text or "it ended before its stack could be taken"
 
     return answer
 
@@ -287,7 +308,7 @@ def info(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answe
 OPS: Final[dict[str, Callable[[Loop, dict[str, Any], e.Batch, str], Answer]]] = {
     f.__name__: f
     for f in (
-        *(tasks, attempts, engines, dead_letters, events, stats, find, why, call_of, cancel),
+        *(tasks, attempts, engines, dead_letters, events, stats, find, why, call_of, stack, cancel),
         *(redrive, setup, setup_done, wait_engines, scale, drain, slots, restart, stop, info),
     )
 }

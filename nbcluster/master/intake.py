@@ -46,6 +46,7 @@ class Intake:
             m.Output: self._output,
             m.Drained: self._drained,
             m.DrainWanted: self._drain_wanted,
+            m.Stack: self._stack,
             m.Finished: self._finished,
             m.SetupDone: self._setup_done,
         }
@@ -218,6 +219,10 @@ class Intake:
     def _drain_wanted(self, session: Session, message: m.DrainWanted, batch: e.Batch) -> None:
         self._loop.keeper.leaving.add(session.name)
         batch.rare.append(e.DrainAsked(session.name))
+
+    def _stack(self, session: Session, message: m.Stack, batch: e.Batch) -> None:
+        if message.request in self._loop.stacks:  # else nobody waits for it any more
+            self._loop.stacks[message.request] = message.text
 
     # ------------------------------------------------------------------ executors
 

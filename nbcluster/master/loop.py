@@ -60,6 +60,7 @@ class Loop:
         self.now = time.time()
         self.turns = 0
         self.stale_results = 0
+        self.stacks: dict[int, str | None] = {}  #: stacks asked for, and those that came
         self.sessions = Sessions(connection)
         self._router = router
         self._poller = poller

@@ -168,6 +168,13 @@ class DrainWanted(Struct, tag=45, array_like=True):
     """The supervisor was told by signal to drain, and asks the master to arrange it."""
 
 
+class Stack(Struct, tag=46, array_like=True):
+    """Answer to `StackWanted`: the stack as text, empty if the attempt does not run any more."""
+
+    request: int
+    text: str
+
+
 # --------------------------------------------------------------------------- from executors
 
 
@@ -257,6 +264,14 @@ class Restart(Struct, tag=143, array_like=True):
     """Kill all executors and start new ones."""
 
 
+class StackWanted(Struct, tag=145, array_like=True):
+    """Tell where the attempt of ``token`` is; answered with `Stack`."""
+
+    executor: str
+    token: int
+    request: int
+
+
 class Leave(Struct, tag=144, array_like=True):
     """Stop executors and end. Comes at once, or when a drain is complete."""
 
@@ -284,8 +299,8 @@ class Setup(Struct, tag=161, array_like=True):
 
 Hello = ClientHello | EngineHello | ExecutorHello
 FromClient = Submit | Ask | Watch | Release | Bye
-FromEngine = Beat | ExecutorDied | Revoked | Output | Drained | DrainWanted | Bye
+FromEngine = Beat | ExecutorDied | Revoked | Output | Drained | DrainWanted | Stack | Bye
 FromExecutor = Finished | SetupDone | Bye
 ToClient = Welcome | Refusal | GreetAgain | Updates | Reply | OutputNews | Closing
-ToEngine = Welcome | Refusal | GreetAgain | Kill | Revoke | SetSlots | Restart | Leave
+ToEngine = Welcome | Refusal | GreetAgain | Kill | Revoke | SetSlots | Restart | StackWanted | Leave
 ToExecutor = Welcome | Refusal | GreetAgain | Runs | Setup

@@ -126,7 +126,7 @@ def loop_deaf_for_ever() -> NoReturn:
     while True:
         try:
             time.sleep(60)
-        except BaseException:  # noqa: BLE001, S110 - as bad programs do
+        except BaseException:  # noqa: BLE001 - as bad programs do
             continue
 
 

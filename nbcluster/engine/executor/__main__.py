@@ -20,6 +20,8 @@ def main(argv: list[str]) -> int:
         return 0
     faulthandler.enable(all_threads=False)
     birth.limit(options)
+    # On this signal the interpreter writes its stack there, whatever it is busy with.
+    faulthandler.register(birth.STACK_SIGNAL, file=birth.stack_file(options), all_threads=False)
 
     from nbcluster.engine.executor.loop import Executor
     from nbcluster.engine.executor.surroundings import fresh_main

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from nbcluster.transport.page import page_name
+
 _PR_SET_PDEATHSIG: Final = 1
+STACK_SIGNAL: Final = signal.SIGUSR1
+STACK_SUFFIX: Final = ".stack"
 #: Executors go first when memory runs out: their tasks can run again, a supervisor cannot.
 _OOM_SCORE: Final = 500
 NO_LIMIT: Final = 0
@@ -78,6 +82,12 @@ def limit(options: ExecutorOptions) -> None:
         wanted = options.memory_limit
         bound = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (bound, hard))
+
+
+def stack_file(options: ExecutorOptions) -> int:
+    """Return a descriptor of the file for stacks; that it is there tells that one may ask."""
+    path = options.run / (page_name(options.executor) + STACK_SUFFIX)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
 def end_group() -> None:
