@@ -265,7 +265,9 @@ class Client:
 
     def stack(self, future: Future[Any]) -> str:
         """Return where a running attempt is, as a Python stack."""
-        return str(self.ask("stack", timeout=5.0, task=future.id))
+        lines = str(self.ask("stack", timeout=5.0, task=future.id)).splitlines()
+        ours = [i for i, line in enumerate(lines) if "/nbcluster/" in line.replace("\\", "/")]
+        return "\n".join(lines[: ours[0]] if ours else lines)
 
     # ------------------------------------------------------------------ watching
 

@@ -38,12 +38,13 @@ class Stacks:
         """Yield the stacks that were written meanwhile."""
         waiting, self._waiting = self._waiting, []
         for request, child, start, until, before in waiting:
+            text, is_alive = before, True
             try:
                 text = child.stack(start)
             except OSError:
-                text, until = before, now  # it died
+                is_alive = False
             # It is whole once it has not grown from one look to the next.
-            if (text and text == before) or now >= until:
+            if (text and text == before) or not is_alive or now >= until:
                 yield m.Stack(request, text)
             else:
                 self._waiting.append((request, child, start, until, text))

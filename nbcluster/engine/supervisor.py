@@ -193,9 +193,9 @@ class Supervisor:
         self._listen(child.control_fd, lambda: self._executor_is_deaf(child), 0)
 
     def _executor_is_deaf(self, child: Child) -> None:
-        """User code has closed the descriptors of its process: no result can ever come from it."""
+        """It ends, or user code has closed its descriptors: then no result can come from it."""
         self._forget(child.control_fd)
-        log.warning("executor %s has closed its descriptors, or ends; killing it", child.id)
+        log.info("executor %s has closed its descriptors, or is about to end", child.id)
         child.kill()
 
     def _executor_died(self, child: Child) -> None:

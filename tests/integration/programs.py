@@ -164,6 +164,11 @@ def leave_loop() -> str:
     return "left"
 
 
+async def run_loop() -> int:
+    await asyncio.sleep(0)
+    return 2
+
+
 def generator() -> Any:
     return (i for i in range(3))
 
