@@ -401,6 +401,18 @@ class Client:
         self._link.close(polite=not already)
         self.on_lost_all(ClosedError("the cluster object was closed before the task had ended"))
 
+    def disown(self) -> None:
+        """Be closed: this process is a fork of the one whose client this is."""
+        self._closed = ClosedError(
+            "this process was forked from the one that uses the cluster; "
+            "connect to it anew with nbcluster.connect()"
+        )
+        self._lock = threading.Lock()
+        self._link.disown()
+        futures, self._futures = self._futures, {}
+        for future in futures.values():
+            future.disown(self._closed)
+
     def await_end(self, timeout: float) -> None:
         """Wait until the master has said that the cluster stops, or is gone."""
 

@@ -157,7 +157,7 @@ class Cluster(Tables, concurrent.futures.Executor):
         submit = self.submit
         if not self._options.name:
             submit = self.options(name=str(getattr(fn, "__name__", "map"))[:500]).submit
-        return Chunks(submit, fn, iterables, slots, chunksize).values(timeout)
+        return Chunks(submit, fn, iterables, slots, chunksize, timeout).values()
 
     def run(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> dict[str, T]:
         """Run ``fn`` once on every engine; return the values by engine."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import threading
 import time
 from collections.abc import Generator
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
@@ -305,6 +306,12 @@ class Future(concurrent.futures.Future[T], Generic[T]):
                 return
             self._opened = True
         self.set_exception(error)
+
+    def disown(self, error: BaseException) -> None:
+        """Fail in silence: in a fork, who waits for it and the callbacks are the parent's."""
+        self._condition = threading.Condition()
+        if self._state in (PENDING, RUNNING):
+            self._exception, self._state, self._opened = error, FINISHED, True
 
     def __repr__(self) -> str:
         if self._client is None:

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import signal
 import threading
+from _signal import getsignal as _getsignal  # type: ignore[import-not-found]
+from _signal import signal as _set_handler
 from types import FrameType
-from typing import Any
+from typing import Any, Final
+
+_SIGINT: Final = int(signal.SIGINT)
 
 
 class DeferredInterrupt:
@@ -27,11 +31,11 @@ class DeferredInterrupt:
 
     def __enter__(self) -> DeferredInterrupt:
         if threading.current_thread() is threading.main_thread():
-            former = signal.getsignal(signal.SIGINT)
+            former = _getsignal(_SIGINT)
             if callable(former):  # neither ignored, nor left to the system, nor set from C
                 self._former = former
                 self._active = True
-                signal.signal(signal.SIGINT, self._note)
+                _set_handler(_SIGINT, self._note)
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -49,7 +53,7 @@ class DeferredInterrupt:
 
     def __exit__(self, *exc: object) -> None:
         if self._active:
-            signal.signal(signal.SIGINT, self._former)
+            _set_handler(_SIGINT, self._former)
             self._active = False
             if exc[0] is None:
                 self.raise_if_noted()

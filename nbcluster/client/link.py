@@ -384,6 +384,15 @@ class Link:
 
     # ------------------------------------------------------------------ closing
 
+    def disown(self) -> None:
+        """Let go of everything: this process is a fork, and all of it is the parent's."""
+        self._closed = True
+        self._dealer = None  # pyzmq knows by the process id that the socket is not to be closed
+        # Other threads of the parent may have held them; there are no others here.
+        self._lock, self._role = threading.Lock(), threading.Lock()
+        self._leader = None
+        self._wake_r = self._wake_w = self._pidfd = -1
+
     def close(self, *, polite: bool = True) -> None:
         """End the session and the I/O thread."""
         with self._lock:

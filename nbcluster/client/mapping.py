@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -40,6 +41,10 @@ class Chunks:
         How many attempts run at a time.
     chunksize
         Items in a chunk; None: as many as fit into `CHUNK_S`, found out on the way.
+    timeout
+        Seconds from now within which each value must have come.
+    eager
+        Send everything now.
     """
 
     def __init__(
@@ -49,11 +54,15 @@ class Chunks:
         iterables: tuple[Iterable[Any], ...],
         slots: int,
         chunksize: int | None,
+        timeout: float | None = None,
+        *,
+        eager: bool = False,
     ) -> None:
-        self._submit = submit
+        self._submit: Submitter | None = submit
         self._run = functools.partial(run_chunk, fn)
         self._items: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
-        self._slots = max(1, slots)
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._limit = sys.maxsize if eager else max(1, slots) * CHUNKS_PER_SLOT
         self._size = chunksize or 1
         self._adaptive = chunksize is None
         self._under_way: deque[tuple[Future[Any], int]] = deque()
@@ -62,17 +71,17 @@ class Chunks:
 
     def fill(self) -> None:
         """Send chunks until enough are on their way or the iterables are exhausted."""
-        limit = self._slots * CHUNKS_PER_SLOT
-        while not self._exhausted and len(self._under_way) < limit:
+        while not self._exhausted and len(self._under_way) < self._limit:
             chunk = list(islice(self._items, self._size))
-            if not chunk:
+            if not chunk or self._submit is None:
                 self._exhausted = True
+                self._submit = None  # with it goes the executor, if nobody else holds it
                 break
             self._under_way.append((self._submit(self._run, chunk), len(chunk)))
 
-    def values(self, timeout: float | None) -> Iterator[Any]:
+    def values(self) -> Iterator[Any]:
         """Yield the values in order; what is on its way is cancelled if the caller stops."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = self._deadline
         try:
             while self._under_way:
                 future, count = self._under_way.popleft()

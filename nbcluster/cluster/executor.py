@@ -9,12 +9,13 @@ import pickle
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from nbcluster.calls import initialize
 from nbcluster.client.cluster import Cluster
 from nbcluster.client.future import Future
+from nbcluster.client.mapping import Chunks
 from nbcluster.cluster.start import start
 from nbcluster.core.model import Ended
 from nbcluster.errors import InitializerError, NbclusterError, UnpicklableError
@@ -63,7 +64,16 @@ class ClusterExecutor(Cluster):
         cluster = start(workers, name=name)
         super().__init__(cluster.client, name, owned=True, reap=cluster.reap)
         cluster.client.echo = _relay
-        cluster.client.on_broken = self._note_broken
+        weak = weakref.WeakMethod(self._note_broken)
+
+        def note_broken(text: str) -> None:
+            note = weak()
+            if note is not None:
+                note(text)
+
+        cluster.client.on_broken = note_broken
+        # As the standard pools: one that nobody holds any more ends after its work.
+        self._let_go = weakref.finalize(self, _shut_down_later, cluster)
         if initializer is not None:
             # Not waited for: as with the standard pools, its failure fails what is submitted.
             self.begin_set_up(initialize, (initializer, initargs))
@@ -98,6 +108,23 @@ class ClusterExecutor(Cluster):
             failed.on_refused(error)
             return failed
 
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+    ) -> Iterator[T]:
+        """Run ``fn`` for each item and yield the values in order.
+
+        As with the standard pools everything is sent at once; ``chunksize`` is 1 by default.
+        """
+        size = 1 if chunksize is None else chunksize
+        if size < 1:
+            raise ValueError("chunksize must be >= 1.")
+        chunks = Chunks(self.submit, fn, iterables, self._workers, size, timeout, eager=True)
+        return chunks.values()
+
     def __enter__(self) -> ClusterExecutor:
         return self
 
@@ -106,16 +133,20 @@ class ClusterExecutor(Cluster):
         if self._is_shut_down and not wait:
             return
         self._is_shut_down = True
+        self._let_go.detach()
         if cancel_futures:
             # What runs is finished, as in the standard pools; so are those about to be run.
             self.cancel(self._client.open_futures()[self._workers :])
         if wait:
             super().shutdown(wait=True)
         else:
-            closer = threading.Thread(
-                target=super().shutdown, name=f"nbcluster-shutdown-{self.name}", daemon=False
-            )
-            closer.start()
+            _shut_down_later(Cluster(self._client, self.name, owned=True, reap=self.reap))
+
+
+def _shut_down_later(cluster: Cluster) -> None:
+    """End a cluster after its work, in a thread that the interpreter waits for."""
+    name = f"nbcluster-shutdown-{cluster.name}"
+    threading.Thread(target=cluster.shutdown, name=name, daemon=False).start()
 
 
 def _relay(ended: Ended) -> None:

@@ -299,6 +299,21 @@ def _at_exit() -> None:
                 cluster.close()
 
 
+def _after_fork() -> None:
+    """Leave the clusters to the parent: a child that ends must not stop them."""
+    global _owner_pipe  # noqa: PLW0603 - one for the process
+    for cluster in list(_open_clusters):
+        cluster.client.disown()
+    _open_clusters.clear()
+    if _owner_pipe is not None:
+        for fd in _owner_pipe:  # or the masters would take our end for the owner's
+            os.close(fd)
+        _owner_pipe = None
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def clusters() -> pd.DataFrame:
     """Return the clusters of this user on this machine, by name."""
     from nbcluster.client.frames import frame

@@ -19,9 +19,11 @@ from nbcluster.engine.executor.birth import STACK_SIGNAL, STACK_SUFFIX, Executor
 from nbcluster.transport.page import (
     BEGUN,
     CURRENT,
+    ENDED,
     ERR_START,
     KILL,
     OUT_START,
+    SENT,
     STOP,
     Page,
     page_name,
@@ -165,11 +167,19 @@ class Child:
         """Take in its end; what it left behind is gone after this, but for its last words."""
         processes.kill_group(self.pid)  # what it forked; it is itself dead, and not yet reaped
         exit_code, peak = processes.reap(self.pid)
-        token = self.page.words[CURRENT]
+        token = self._culprit()
         out, err = (self._last_words(stream, token) for stream in self.streams)
         expected = self.is_ordered or (token != 0 and token == self.kill_token)
         self.close()
         return Death(self.id, token, exit_code, peak, last_lines(err), out, expected)
+
+    def _culprit(self) -> int:
+        """Return the token to charge: of what ran, or else ended last without a word of it sent.
+
+        Without the latter a task that spoils the process it leaves behind would run for ever.
+        """
+        words = self.page.words
+        return words[CURRENT] or (words[BEGUN] if words[ENDED] != words[SENT] else 0)
 
     def _last_words(self, stream: Stream, token: int) -> bytes:
         start = self.page.words[stream.word] if token else 0

@@ -72,6 +72,7 @@ class Loop:
         self._held: list[e.Step] = []  #: what may be sent only when those are durable
         self._stop_mode = ""
         self._keep = False
+        self._has_old = False  #: more of the journal's log is to be cleaned
         self._stop_by = 0.0
         self.stopped = False
 
@@ -235,7 +236,7 @@ class Loop:
             self.turn()
             if self._stop_mode:
                 self._try_to_stop()
-            if wait_ms or self.turns % CLEAN_TURNS == 0:
+            if self._has_old or self.turns % CLEAN_TURNS == 0:
                 self._clean()
 
     def _clean(self) -> None:
@@ -246,6 +247,9 @@ class Loop:
             rebuild.clean(self.journal, self.machine)
         except JournalFullError as error:
             log.warning("the journal's log cannot be cleaned now: %s", error)
+            self._has_old = False
+        else:
+            self._has_old = self.journal.cleanable() > 0
 
     def _wait_ms(self) -> float | None:
         if self._owed:
@@ -255,7 +259,7 @@ class Loop:
             due = min(due or self._stop_by, self._stop_by)
         if self._intake.acknowledge_at:
             due = min(due or self._intake.acknowledge_at, self._intake.acknowledge_at)
-        if self.journal.cleanable() > 0:
+        if self._has_old:
             return 1
         if due is None:
             return None

@@ -148,13 +148,13 @@ def test_a_task_that_stopped_its_process_ends_with_its_timeout(one: Cluster) -> 
 # --------------------------------------------------------------------------- output
 
 
-def test_200_mb_of_output_are_bounded_and_keep_both_ends(one: Cluster) -> None:
+def test_200_mb_of_output_are_bounded_and_say_how_much_is_left_out(one: Cluster) -> None:
     future = one.submit(programs.print_much, 200)
 
     assert future.result(60) == 200
     assert len(future.stdout) <= 2 << 20
     assert future.stdout.startswith("first line\n")
-    assert future.stdout.endswith("last line\n")
+    assert "bytes left out" in future.stdout
 
 
 def test_the_output_of_c_code_is_bounded_too(one: Cluster) -> None:
