@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from nbcluster.client.explaining import explain
 from nbcluster.client.future import Future
 from nbcluster.client.link import Link
 from nbcluster.core.model import Definition, Ended, NewTask, Template
@@ -429,24 +430,3 @@ class Client:
     def is_closed(self) -> bool:
         """Whether nothing can be submitted any more."""
         return self._closed is not None
-
-
-def explain(known: dict[str, Any]) -> str:
-    """Return the master's answer to ``why`` as a sentence."""
-    state = known["state"]
-    if state == "pending":
-        crashed = f", after {known['crashes']} crashes" if known["crashes"] else ""
-        return f"pending{crashed}: {known['reason']}"
-    if state == "running":
-        return f"running on engine {known['engine']}, attempt {known['attempts']}"
-    if state == "retrying":
-        return (
-            f"retrying in {known['due_s']:.1f} s, after attempt {known['attempts']} ended with "
-            f"{known['error'] or 'a timeout'}"
-        )
-    if state == "failed":
-        return (
-            f"failed ({known['cause']}) after {known['attempts']} attempts, "
-            f"{known['crashes']} crashes: {known['error']}"
-        )
-    return f"{state} after {known['attempts']} attempts"

@@ -7,7 +7,13 @@ import concurrent.futures
 import threading
 import time
 from collections.abc import Generator
-from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
+from concurrent.futures._base import (
+    CANCELLED,
+    CANCELLED_AND_NOTIFIED,
+    FINISHED,
+    PENDING,
+    RUNNING,
+)
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from nbcluster.core.model import Ended, Moved, State
@@ -17,6 +23,13 @@ if TYPE_CHECKING:
     from nbcluster.client.client import Client
 
 T = TypeVar("T")
+
+#: Guards the making of conditions, and the end of futures that have none.
+_birth = threading.Lock()
+#: Guards the unpickling of small results: one lock for all is cheaper than one for each.
+_opening = threading.RLock()
+LARGE_BYTES = 16_384
+_OVER = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
 
 #: Output of a running task that is kept for ``stdout`` and ``stderr``, in bytes for each.
 OUTPUT_LIMIT = 1 << 20
@@ -45,7 +58,14 @@ class Future(concurrent.futures.Future[T], Generic[T]):
     _ended: Ended | None
 
     def __init__(self, client: Client | None = None, task: str = "", name: str = "") -> None:
-        super().__init__()
+        # As the base class does, but for the condition: most futures end before anybody waits,
+        # and to make one costs more than all the rest of a submission's bookkeeping.
+        self._own_condition: threading.Condition | None = None
+        self._state = PENDING
+        self._result = None
+        self._exception = None
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Any] = []
         self._client = client
         self.id = task
         self.name = name
@@ -53,6 +73,16 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         self._ended = None
         self._opened = False  #: the payload was unpickled into ``_result`` or ``_exception``
         self._output: dict[int, bytearray] | None = None
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        condition = self._own_condition
+        if condition is None:
+            with _birth:
+                condition = self._own_condition
+                if condition is None:
+                    condition = self._own_condition = threading.Condition()
+        return condition
 
     # ------------------------------------------------------------------ what is known
 
@@ -145,8 +175,11 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         """
         if self._state != FINISHED:
             self._await_end(timeout)
-        if self._state == FINISHED and not self._opened:
-            self._open()
+        if self._state == FINISHED:
+            if not self._opened:
+                self._open()
+            if self._exception is None:
+                return self._result  # type: ignore[return-value]
         return super().result(0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -168,7 +201,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
 
     def _open(self) -> None:
         """Unpickle what the task ended with."""
-        with self._condition:
+        with self._condition if self._is_large else _opening:
             if self._opened or self._ended is None:
                 return
             ended = self._ended
@@ -184,6 +217,12 @@ class Future(concurrent.futures.Future[T], Generic[T]):
             self._opened = True
             # The raw bytes are not needed any more.
             ended.payload = b""
+
+    @property
+    def _is_large(self) -> bool:
+        """Whether to unpickle it takes so long that others must not wait for it."""
+        ended = self._ended
+        return ended is None or len(ended.payload) > LARGE_BYTES or bool(ended.blobs)
 
     def _load(self, ended: Ended) -> Any:
         assert self._client is not None
@@ -209,6 +248,10 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         """Return the remote traceback of a failed task, waiting for its end."""
         self.exception()
         return self.traceback_text
+
+    def done(self) -> bool:
+        """Return whether it has ended."""
+        return self._state in _OVER
 
     # ------------------------------------------------------------------ acting
 
@@ -280,6 +323,12 @@ class Future(concurrent.futures.Future[T], Generic[T]):
 
     def on_ended(self, news: Ended) -> None:
         """Take in the end of the task; only the first one counts."""
+        with _birth:
+            if self._own_condition is None and news.state is not State.CANCELLED:
+                # Nobody waits and nobody wants to be called: who comes later finds it ended.
+                self._ended = news
+                self._state = FINISHED
+                return
         with self._condition:
             if self._state in (CANCELLED_AND_NOTIFIED, FINISHED):
                 return
@@ -309,7 +358,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
 
     def disown(self, error: BaseException) -> None:
         """Fail in silence: in a fork, who waits for it and the callbacks are the parent's."""
-        self._condition = threading.Condition()
+        self._own_condition = threading.Condition()
         if self._state in (PENDING, RUNNING):
             self._exception, self._state, self._opened = error, FINISHED, True
 

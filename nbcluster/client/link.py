@@ -74,6 +74,7 @@ class Link:
         self._role = threading.Lock()
         self.outgoing = Outgoing()
         self._leader: int | None = None
+        self._sleeps = False  #: whoever receives is, or is about to be, asleep
         self._led_at = 0.0
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._dealer: Dealer | None = None
@@ -187,7 +188,7 @@ class Link:
             self._flush()
             self._dealer.send(frame)
             ready = self._dealer.ready()
-        if ready:
+        if ready and self._sleeps:
             self._wake()
 
     def flush(self) -> None:
@@ -198,7 +199,7 @@ class Link:
                 ready = self._dealer is not None and self._dealer.ready()
             # To send takes in what the socket was told meanwhile, the news that a message has
             # come among it: nobody else would be woken for that one.
-            if ready:
+            if ready and self._sleeps:
                 self._wake()
 
     def _flush(self) -> None:
@@ -207,8 +208,9 @@ class Link:
                 self._dealer.send(frame)
 
     def soon(self) -> None:
-        """Have the outbox sent soon, by the I/O thread."""
-        self._wake()
+        """Have the outbox sent soon, by the thread that receives."""
+        if self._sleeps:
+            self._wake()
 
     def _wake(self) -> None:
         try:
@@ -263,20 +265,24 @@ class Link:
         dealer = self._dealer
         if dealer is None:
             return False
+        # Said before the last look: who adds to the outbox after that look sees it, and wakes us.
+        self._sleeps = True
         with self._lock:
             ready = dealer.ready()
-        if not ready:
+        if not ready and not self.outgoing.waiting:
             if interrupt is not None:
                 interrupt.waiting = True
                 interrupt.raise_if_noted()
             got = self._poll(wait_s * 1000)
             if interrupt is not None:
                 interrupt.waiting = False
+            self._sleeps = False
             for fd, _ in got:
                 if fd == self._wake_r:
                     self._drain_wake()
                 elif fd == self._pidfd:
                     self._lost = True
+        self._sleeps = False
         self._pump()
         return not self._lost
 

@@ -56,8 +56,8 @@ class Watcher:
                 words = child.page.words
                 if words[ENDED] != words[SENT]:
                     child.alarm()
-            if is_progress_due:
-                _look_at_progress(child, token, sight)
+                if is_progress_due:  # not before the start is told: the master would not know it
+                    _look_at_progress(child, token, sight)
             _look_at_output(child, token, age >= STREAMED_S, sight)
         if sight.progress:
             self._progress_due = now + _PROGRESS_S

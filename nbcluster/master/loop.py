@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import signal
@@ -31,8 +32,15 @@ log = logging.getLogger(__name__)
 
 #: Messages taken in one turn: bounds how long the first of them waits for its commit.
 TURN: Final = 64
-#: Under load the journal's log is cleaned, a portion at a time, every so many turns.
-CLEAN_TURNS: Final = 50
+#: The journal's log is cleaned while nothing else is to be done for this long, in portions
+#: small enough that who comes meanwhile does not wait.
+IDLE_S: Final = 0.02
+IDLE_PORTION: Final = 300
+#: Under load it may grow: a record that is cleaned late is often of a task that was forgotten, and
+#: costs next to nothing. Bounded, since at a restart these records are applied again.
+LONG_LOG: Final = 400_000
+CLEAN_TURNS: Final = 20
+BUSY_PORTION: Final = 8_000
 #: Seconds between attempts to write to a full disk.
 FULL_DISK_S: Final = 0.5
 #: Seconds a stopping master gives engines to end before it kills them.
@@ -228,7 +236,8 @@ class Loop:
         self._poller.register(router.fd, select.POLLIN)
         while not self.stopped:
             wait_ms = 0 if router.ready() or self._batch.rare else self._wait_ms()
-            for fd, _ in poll(wait_ms):
+            ready = poll(wait_ms)
+            for fd, _ in ready:
                 if self.keeper.owns(fd):
                     self._engine_ended(fd)
                 elif fd in others:
@@ -236,20 +245,20 @@ class Loop:
             self.turn()
             if self._stop_mode:
                 self._try_to_stop()
-            if self._has_old or self.turns % CLEAN_TURNS == 0:
-                self._clean()
+            if self.turns % CLEAN_TURNS == 0 and self.journal.log_records > LONG_LOG:
+                self._clean(BUSY_PORTION)
+            elif not ready and wait_ms:
+                self._clean(IDLE_PORTION)
 
-    def _clean(self) -> None:
+    def _clean(self, portion: int) -> None:
         """Move a portion of the log into snapshots; not while the disk is full."""
         if self._owed:
             return
         try:
-            rebuild.clean(self.journal, self.machine)
+            self._has_old = rebuild.clean(self.journal, self.machine, portion)
         except JournalFullError as error:
             log.warning("the journal's log cannot be cleaned now: %s", error)
             self._has_old = False
-        else:
-            self._has_old = self.journal.cleanable() > 0
 
     def _wait_ms(self) -> float | None:
         if self._owed:
@@ -259,8 +268,8 @@ class Loop:
             due = min(due or self._stop_by, self._stop_by)
         if self._intake.acknowledge_at:
             due = min(due or self._intake.acknowledge_at, self._intake.acknowledge_at)
-        if self._has_old:
-            return 1
+        if self._has_old or (due is None and self.journal.cleanable() > 0):
+            due = min(due or math.inf, time.time() + IDLE_S)
         if due is None:
             return None
         # Rounded up: a turn that comes too early would find nothing due and be followed at once.

@@ -83,7 +83,6 @@ def header_of(machine: Machine) -> bytes:
     return msgspec.msgpack.encode(Header(state.epoch, state.submitted, state.setups, engines))
 
 
-def clean(journal: Journal, machine: Machine) -> None:
-    """Move a portion of the oldest records into snapshots, if the log has become long."""
-    if journal.cleanable() > 0:
-        journal.checkpoint(machine.state.tasks.get, lambda: header_of(machine))
+def clean(journal: Journal, machine: Machine, portion: int) -> bool:
+    """Move the oldest ``portion`` records of the log into snapshots; return whether more wait."""
+    return journal.checkpoint(machine.state.tasks.get, lambda: header_of(machine), portion)

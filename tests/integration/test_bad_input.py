@@ -20,7 +20,6 @@ from nbcluster.errors import (
     JournalCorruptError,
     JournalError,
     JournalLockedError,
-    JournalReadOnlyError,
     JournalVersionError,
     OptionTypeError,
     RefusedError,
@@ -514,9 +513,7 @@ def test_garbage_is_dropped_and_its_sender_not_listened_to_any_more(
     assert "stranger" not in one.engines().index
 
 
-def test_nothing_but_a_greeting_is_taken_from_a_stranger(
-    one: Cluster, stranger: Stranger
-) -> None:
+def test_nothing_but_a_greeting_is_taken_from_a_stranger(one: Cluster, stranger: Stranger) -> None:
     before = one.stats()["succeeded"]
 
     stranger.say(codec.encode(m.Ask(1, "stop", {"mode": "now"})))

@@ -54,7 +54,7 @@ def test_an_unknown_name_is_an_attribute_error_that_names_it() -> None:
 def test_the_version_is_written_in_one_place() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?", nbcluster.__version__)
     assert "version" in PROJECT["project"]["dynamic"]
-    assert PROJECT["tool"]["hatch"]["version"]["path"] == "nbcluster/__init__.py"
+    assert PROJECT["tool"]["hatch"]["version"]["path"] == "nbcluster/_version.py"
 
 
 def test_the_package_says_that_it_is_typed() -> None:
