@@ -112,6 +112,14 @@ class Cluster(Tables, concurrent.futures.Executor):
         options = call_options(self._options, changes)
         return Cluster(self._client, self.name, owned=self._owned, options=options, reap=self._reap)
 
+    def config(self, **defaults: Any) -> CallOptions:
+        """Set options for what is submitted from now on; return those that are in force.
+
+        The names are those of `options`.
+        """
+        self._options = call_options(self._options, defaults)
+        return self._options
+
     @overload
     def remote(self, fn: Callable[..., T], /) -> RemoteFunction[..., T]: ...
     @overload

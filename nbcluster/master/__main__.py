@@ -134,13 +134,27 @@ def _open(
 
 def _sweep(where: ClusterDir, machine: Machine, keeper: Keeper) -> None:
     """Remove what a dead predecessor left; engines that wait for us still use their pages."""
-    if any(keeper.is_watched(engine) for engine in machine.state.engines):
+    known = any(keeper.is_watched(engine) for engine in machine.state.engines)
+    if known or _engines_wait(where):
         where.sweep_sockets(machine.state.epoch)
         return
     needed = {
         blob for task in machine.state.tasks.values() for blob in (*task.blobs, *task.result_blobs)
     }
     where.sweep(keep_blobs=needed)
+
+
+def _engines_wait(where: ClusterDir) -> bool:
+    """Return whether engines were started before any master: they have pages already."""
+    if not any(where.run.glob("*.page")):
+        return False
+    import psutil  # 20 ms, and hardly ever needed
+
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        if str(where.connection_file) in command and "nbcluster.engine" in command:
+            return True
+    return False
 
 
 def _serve(config: MasterConfig, loop: Loop, poller: select.poll) -> None:
