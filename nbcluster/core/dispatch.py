@@ -85,7 +85,10 @@ def _serve(
             executor = _other_engine(idle, executor, task)
         idle.remove(executor)
         executor.touched_at = now
-        yield from _lease(state, memo, executor, task, 0.0, now, step)
+        yield _lease(state, memo, executor, task)
+        if task.template.options.at_most_once:
+            yield from _begin_claimed(memo, task, now, step)
+        _send(executor, task, step)
     if queue:
         yield from _send_ahead(state, memo, queue, able, now, step)
 
@@ -118,10 +121,11 @@ def _send_ahead(
             pace = memo.pace_s.get(task.template.fn)
             if not _has_room(executor, pace) or task.template.options.at_most_once:
                 break
-            queue.pop(now)
+            queue.take(task)
             given += 1
-            cost_s = AHEAD_S if pace is None else pace
-            yield from _lease(state, memo, executor, task, cost_s, now, step)
+            executor.cost_s += AHEAD_S if pace is None else pace
+            yield _lease(state, memo, executor, task)
+            _send(executor, task, step)
         if given and not executor.watched:
             executor.watched = True
             watch(memo, executor.id, max(executor.touched_at, now) + MOMENT_S)
@@ -134,32 +138,28 @@ def _has_room(executor: Executor, pace: float | None) -> bool:
     return executor.cost_s + pace <= AHEAD_S
 
 
-def _lease(
-    state: ClusterState,
-    memo: Memo,
-    executor: Executor,
-    task: Task,
-    cost_s: float,
-    now: float,
-    step: Step,
-) -> Iterator[r.Record]:
+def _lease(state: ClusterState, memo: Memo, executor: Executor, task: Task) -> r.Leased:
+    """Return the record of a lease under a new token."""
     state.dispatched += 1
-    token = state.epoch << EPOCH_SHIFT | state.dispatched
-    yield r.Leased(task.id, token, executor.id)
     memo.used += 1
-    executor.used = memo.used
-    executor.cost_s += cost_s
-    state.engines[executor.engine].used = memo.used
+    executor.used = state.engines[executor.engine].used = memo.used
+    return r.Leased(task.id, state.epoch << EPOCH_SHIFT | state.dispatched, executor.id)
+
+
+def _begin_claimed(memo: Memo, task: Task, now: float, step: Step) -> Iterator[r.Record]:
+    """Begin an at-most-once task, on record before user code runs: to be sent is to begin."""
+    yield r.Started(task.id, task.token, now)
+    started(memo, task, now)
+    tell_moved(memo, task, step)
+
+
+def _send(executor: Executor, task: Task, step: Step) -> None:
+    """Put the attempt of a task that was leased into the executor's message."""
     template = task.template
     options = template.options
-    if options.at_most_once:
-        # On record before user code runs: for such a task to be sent is to have begun.
-        yield r.Started(task.id, token, now)
-        started(memo, task, now)
-        tell_moved(memo, task, step)
     run = Run(
         task.id,
-        token,
+        task.token,
         task.attempts + (task.state is State.PENDING),
         template.fn,
         task.payload,

@@ -67,6 +67,11 @@ class TaskQueue:
         self._waiting -= 1
         return lane.popleft()
 
+    def take(self, task: Task) -> None:
+        """Take out the task that `peek` has just returned."""
+        self._waiting -= 1
+        self._lanes[task.template.options.priority].popleft()
+
     def _lane(self, task: Task) -> deque[Task]:
         priority = task.template.options.priority
         lane = self._lanes.get(priority)
@@ -75,6 +80,10 @@ class TaskQueue:
         return lane
 
     def _best_lane(self, now: float) -> deque[Task] | None:
+        if len(self._lanes) == 1:  # nearly always, and this is asked for each task
+            for lane in self._lanes.values():
+                if lane and lane[0].state is State.PENDING:
+                    return lane
         best, best_rank = None, 0.0
         for priority, lane in tuple(self._lanes.items()):
             while lane and lane[0].state is not State.PENDING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import select
@@ -158,6 +159,11 @@ def _engines_wait(where: ClusterDir) -> bool:
 
 
 def _serve(config: MasterConfig, loop: Loop, poller: select.poll) -> None:
+    # What is there now stays for ever, and nearly all that comes is in no cycle: the collector
+    # need not look at hundreds of thousands of tasks again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
     others: dict[int, Callable[[], None]] = {}
     wakeup_read, wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wakeup_write)

@@ -64,8 +64,8 @@ MUTANTS: Final[dict[str, tuple[str, str, str]]] = {
     ),
     "uses tokens again after a restart": (
         "dispatch",
-        "token = state.epoch << EPOCH_SHIFT | state.dispatched",
-        "token = state.dispatched",
+        "state.epoch << EPOCH_SHIFT | state.dispatched",
+        "state.dispatched",
     ),
     "runs at-most-once tasks again": (
         "finishing",
