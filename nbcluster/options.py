@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from nbcluster.ids import check_name
 
 DELIVERIES: Final = ("at_least_once", "at_most_once")
 MAX_PRIORITY: Final = 1_000_000
+MAX_WHOLE: Final = 2**31 - 1
 
 
 class Backoff(msgspec.Struct, frozen=True, array_like=True):
@@ -108,20 +110,27 @@ class StartOptions:
 
 def number(name: str, value: Any, *, least: float, above: bool = False) -> float:
     """Return ``value`` if it is a number of at least (or above) ``least``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise OptionTypeError(f"{name}= must be a number, not {value!r}")
-    if math.isnan(value) or value < least or (above and value == least):
+    try:
+        result = int(value) if isinstance(value, numbers.Integral) else float(value)
+        float(result)
+    except OverflowError:
+        raise OptionError(f"{name}= is too large") from None
+    if math.isnan(result) or result < least or (above and result == least):
         bound = f"{'above' if above else 'at least'} {least:g}"
         raise OptionError(f"{name}= must be {bound}, not {value!r}")
-    return value
+    return result
 
 
 def whole(name: str, value: Any, *, least: int) -> int:
-    """Return ``value`` if it is a whole number of at least ``least``."""
-    number(name, value, least=least)
-    if not math.isfinite(value) or value != int(value):
+    """Return ``value`` if it is a whole number of at least ``least``, and fits a message."""
+    result = number(name, value, least=least)
+    if not math.isfinite(result) or result != int(result):
         raise OptionError(f"{name}= must be a whole number, not {value!r}")
-    return int(value)
+    if result > MAX_WHOLE:
+        raise OptionError(f"{name}= must be at most {MAX_WHOLE:,}, not {value!r}")
+    return int(result)
 
 
 def _text(name: str, value: Any) -> str:
@@ -129,6 +138,11 @@ def _text(name: str, value: Any) -> str:
         raise OptionTypeError(f"{name}= must be a string, not {value!r}")
     if len(value) > 500:
         raise OptionError(f"{name}= has {len(value)} characters; 500 are allowed")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise OptionError(f"{name}= has half a character in it: {value!r}") from None
     return value
 
 
@@ -139,7 +153,7 @@ def _flag(name: str, value: Any) -> bool:
 
 
 def _retries(value: Any) -> float:
-    if value == math.inf and not isinstance(value, bool):
+    if isinstance(value, float) and value == math.inf:
         return math.inf
     return whole("retries", value, least=0)
 
@@ -158,13 +172,13 @@ def _backoff(value: Any) -> Backoff:
 
 
 def _delivery(value: Any) -> bool:
-    if value not in DELIVERIES:
+    if not isinstance(value, str) or value not in DELIVERIES:
         raise OptionError(f"delivery= must be one of {', '.join(DELIVERIES)}, not {value!r}")
     return bool(value == "at_most_once")
 
 
 def _seconds(name: str, value: Any) -> float | None:
-    if value is None or value == math.inf:
+    if value is None or (isinstance(value, float) and value == math.inf):
         return None
     return float(number(name, value, least=0, above=True))
 
@@ -178,6 +192,8 @@ def _classes(value: Any) -> tuple[type[BaseException], ...]:
 
 
 def _after(value: Any) -> tuple[Any, ...]:
+    if value is None:
+        return ()
     return tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (value,)
 
 

@@ -292,6 +292,7 @@ class Cluster(Tables, concurrent.futures.Executor):
             Cancel them first.
         """
         if self._client.is_closed:
+            self._client.close()  # somebody else may have stopped the cluster
             return
         open_futures = self._client.open_futures()
         if cancel_futures and open_futures:
@@ -326,6 +327,11 @@ class Cluster(Tables, concurrent.futures.Executor):
     def close(self) -> None:
         """Leave the cluster; it goes on. Open futures of this object fail with `ClosedError`."""
         self._client.close()
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a Cluster cannot be sent to a task: inside a task use nbcluster.connect(name)"
+        )
 
     def __enter__(self) -> Cluster:
         return self

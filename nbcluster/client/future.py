@@ -173,6 +173,8 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         Exception
             The task's own exception, with the remote traceback as its cause.
         """
+        if self._client is None:
+            return super().result(timeout)
         if self._state != FINISHED:
             self._await_end(timeout)
         if self._state == FINISHED:
@@ -184,6 +186,8 @@ class Future(concurrent.futures.Future[T], Generic[T]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return the task's exception, or None, waiting for up to ``timeout`` seconds."""
+        if self._client is None:
+            return super().exception(timeout)
         if self._state != FINISHED:
             self._await_end(timeout)
         if self._state == FINISHED and not self._opened:
@@ -198,6 +202,11 @@ class Future(concurrent.futures.Future[T], Generic[T]):
             # Another thread receives: it will tell us. The main thread stays interruptible.
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             concurrent.futures.wait((self,), left)
+        if not self.done():
+            raise TimeoutError(
+                f"task {self.id} has not ended within {timeout:g} s; it is {self.state}. "
+                "It goes on; its why() says what it waits for."
+            )
 
     def _open(self) -> None:
         """Unpickle what the task ended with."""
@@ -294,6 +303,11 @@ class Future(concurrent.futures.Future[T], Generic[T]):
                 print(f"--- {title}\n{text}")  # noqa: T201
         if self.state == "failed":
             print(self.traceback_text or self.exception())  # noqa: T201
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a Future cannot be sent to a task: send its result(), or name it in after="
+        )
 
     def __await__(self) -> Generator[Any, None, T]:
         return asyncio.wrap_future(self).__await__()

@@ -114,7 +114,12 @@ class Link:
         with self._role:
             self._attach(connection)
         self._thread.start()
-        if not self._opened.wait(timeout_s):
+        deadline = time.monotonic() + timeout_s
+        while not self._opened.wait(0.05) and time.monotonic() < deadline:
+            if self._lost:
+                self.close()
+                raise ClusterConnectionError(f"the master (pid {connection.pid}) has just ended")
+        if not self._opened.is_set():
             self.close()
             raise ClusterTimeoutError(
                 f"the master (pid {connection.pid}) did not answer within {timeout_s:g} s. "

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import psutil
 
 from nbcluster import errors
 from nbcluster.client.client import Client
@@ -36,6 +37,8 @@ CONNECT_S = 9.0
 #: Reading ends of owner pipes lie in the masters; as long as we hold the other end, we live.
 _owner_pipe: tuple[int, int] | None = None
 _open_clusters: weakref.WeakSet[Cluster] = weakref.WeakSet()
+#: Masters that were started here and not waited for; one that persists may stay to the end.
+_masters: list[subprocess.Popen[bytes]] = []
 
 
 def start(
@@ -86,12 +89,13 @@ def start(
     chosen = start_options(engines=engines, name=name, **options)
     where = cluster_dir(chosen.name)
     where.create()
-    if FileLock.is_held(where.lock_file):
-        cluster = connect(chosen.name, timeout=timeout)
+    _take_in_dead()
+    running = _attach_to_running(where, timeout)
+    if running is not None:
         print(  # noqa: T201 - who starts a cluster should know that it is not a new one
             f"cluster {chosen.name!r} is running already: attached to it", file=sys.stderr
         )
-        return cluster
+        return running
     process = _start_master(chosen, where)
     try:
         _await_connection(process, where, timeout)
@@ -101,6 +105,34 @@ def start(
         _kill(process)
         raise
     return cluster
+
+
+def _attach_to_running(where: ClusterDir, timeout: float) -> Cluster | None:
+    """Return the cluster if there is one; None if there is none, or it has just ended."""
+    while _is_running(where, timeout):
+        try:
+            return connect(where.name, timeout=timeout)
+        except ClusterConnectionError:
+            if _is_running(where, timeout):
+                raise
+    return None
+
+
+def _is_running(where: ClusterDir, timeout: float) -> bool:
+    """Return whether there is a master, once one that begins or ends has done so."""
+    deadline = time.monotonic() + timeout
+    while FileLock.is_held(where.lock_file):
+        try:
+            master = psutil.Process(read_connection(where.connection_file).pid)
+            # Its first thread has ended before the last one lets go of the lock.
+            if master.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+                return True
+        except (FileNotFoundError, psutil.NoSuchProcess):
+            pass  # another start has just begun, or the last one has just ended
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(0.005)
+    return False
 
 
 def _await_engines(
@@ -138,7 +170,7 @@ def _start_master(chosen: StartOptions, where: ClusterDir) -> subprocess.Popen[b
         owner_pid=os.getpid(),
     )
     with open(where.logs / "master.err", "wb") as err:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "nbcluster.master", msgspec.json.encode(config).decode()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -147,6 +179,13 @@ def _start_master(chosen: StartOptions, where: ClusterDir) -> subprocess.Popen[b
             env=_environment(chosen.env),
             start_new_session=True,  # the Stop button interrupts the kernel's process group
         )
+    _masters.append(process)
+    return process
+
+
+def _take_in_dead() -> None:
+    """Wait for the masters of this process that have ended, however that came about."""
+    _masters[:] = [process for process in _masters if process.poll() is None]
 
 
 def _environment(extra: dict[str, str]) -> dict[str, str]:
@@ -217,6 +256,7 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
         process.wait(10)
     except subprocess.TimeoutExpired:
         _kill(process)
+    _take_in_dead()
 
 
 def connect(target: str | os.PathLike[str] = "default", *, timeout: float = CONNECT_S) -> Cluster:
@@ -297,6 +337,9 @@ def _at_exit() -> None:
                 cluster.stop()
             else:
                 cluster.close()
+    _take_in_dead()
+    for process in _masters:
+        process.returncode = 0  # it outlives us on purpose: nothing to warn of
 
 
 def _after_fork() -> None:
@@ -305,6 +348,9 @@ def _after_fork() -> None:
     for cluster in list(_open_clusters):
         cluster.client.disown()
     _open_clusters.clear()
+    for process in _masters:
+        process.returncode = 0  # not a child of ours
+    _masters.clear()
     if _owner_pipe is not None:
         for fd in _owner_pipe:  # or the masters would take our end for the owner's
             os.close(fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Final
 
 #: Bytes kept of the beginning, and as many of the end.
@@ -12,6 +13,8 @@ TAIL_BYTES: Final = 64 << 10
 TIDY_BYTES: Final = 1 << 20
 #: A file that an attempt makes longer than this is cut while it runs.
 LIMIT_BYTES: Final = 32 << 20
+_KEEP_SIZE: Final = 1  #: of fallocate(2)
+_PUNCH_HOLE: Final = 2
 _OWN_FRAMES: Final = ('"<frozen runpy>"', "/nbcluster/engine/", "/nbcluster/serial/")
 _LAST_LINES: Final = 20
 _LAST_BYTES: Final = 2 << 10
@@ -42,15 +45,31 @@ def read_segment(fd: int, start: int, size: int, dropped: int = 0) -> bytes:
 
 
 def cut(fd: int, start: int, size: int) -> int:
-    """Shorten a file to the first `HEAD_BYTES` of the segment at ``start``; return what went.
+    """Give the middle of the segment at ``start`` back to the disk; return the bytes that went.
 
-    The writer appends, so it goes on behind those bytes.
+    Where the system can make holes in files, nothing goes: offsets stay what they are, and what
+    the writer appends meanwhile is not touched. Elsewhere the file is shortened to the first
+    `HEAD_BYTES` of the segment, behind which the writer goes on, and what it appends between the
+    two calls is lost without being counted.
     """
     keep = min(start, size) + HEAD_BYTES
-    if keep >= size:
+    end = size - TAIL_BYTES
+    if keep >= end:
+        return 0
+    if _punch_hole(fd, keep, end - keep):
         return 0
     os.ftruncate(fd, keep)
     return size - keep
+
+
+def _punch_hole(fd: int, offset: int, length: int) -> bool:
+    if sys.platform != "linux":
+        return False
+    import ctypes  # only for attempts that write without end
+
+    fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    return bool(fallocate(fd, _KEEP_SIZE | _PUNCH_HOLE, offset, length) == 0)
 
 
 def last_lines(text: bytes) -> str:

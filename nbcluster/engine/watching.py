@@ -81,7 +81,8 @@ def _look_at_output(child: Child, token: int, is_streamed: bool, sight: Sight) -
     room = min(LOOK_BYTES, STREAM_BYTES - sum(stream.sent for stream in child.streams))
     for kind, stream in enumerate(child.streams, 1):
         start = child.page.words[stream.word]
-        size = os.fstat(stream.fd).st_size
+        status = os.fstat(stream.fd)
+        size = status.st_size
         length = min(size - start - stream.sent, room) if is_streamed else 0
         if length > 0:
             data = os.pread(stream.fd, length, start + stream.sent)
@@ -91,7 +92,8 @@ def _look_at_output(child: Child, token: int, is_streamed: bool, sight: Sight) -
             sight.chunks.append((token, kind, stream.sent, data))
             stream.sent += len(data)
             room -= len(data)
-        if size - start > LIMIT_BYTES and child.page.words[CURRENT] == token:
+        on_disk = min(size - start, status.st_blocks * 512)
+        if on_disk > LIMIT_BYTES and child.page.words[CURRENT] == token:
             _shorten(child, stream, token, start, size)
 
 

@@ -63,13 +63,17 @@ def _run(config: MasterConfig, where: ClusterDir) -> int:
     poller = select.poll()
     owner = (config.owner_fd, config.owner_pid) if config.owner_fd >= 0 else None
     keeper = Keeper(where.connection_file, owner, poller, where.logs)
+    is_new = not os.path.exists(config.journal)
     journal = Journal(config.journal, durability=config.durability)
     started = False
     try:
         # Engines take as long to start as we do: they wait for the connection file.
-        keeper.scale(config.group, config.engines, config.slots)
+        if is_new:
+            keeper.scale(config.group, config.engines, config.slots)
         machine = _rebuild(config, journal)
         loop = _open(config, where, machine, journal, keeper, poller)
+        if not is_new:  # some of the last master's may live; only what is missing is started
+            keeper.scale(config.group, config.engines, config.slots)
         started = True
         _serve(config, loop, poller)
     finally:
@@ -122,7 +126,7 @@ def _open(
     )
     for engine in machine.state.engines.values():
         if engine.host == connection.host:
-            keeper.watch(engine.id, engine.pid)
+            keeper.adopt(engine.id, engine.pid, engine.groups[0] if engine.groups else "")
     _sweep(where, machine, keeper)
     router = Router(address, codec.MAX_FRAME_BYTES)
     loop = Loop(config, connection, machine, journal, router, keeper, poller)

@@ -216,7 +216,9 @@ def wait_engines(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) 
             for engine in loop.machine.state.engines.values()
             if engine.state is EngineState.ACTIVE
             and (group is None or group in engine.groups)
-            and sum(x.ready for x in engine.executors.values()) >= engine.slots
+            and engine.id in loop.machine.memo.present
+            # After a restart those that are busy greet us when they have ended what they run.
+            and sum(x.ready or bool(x.leases) for x in engine.executors.values()) >= engine.slots
         ]
         return len(ready) if len(ready) >= count or loop.machine.memo.broken else None
 

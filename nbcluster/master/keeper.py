@@ -11,8 +11,11 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Container
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 from nbcluster.ids import random_id
 
@@ -115,6 +118,15 @@ class Keeper:
         self._poller.register(fd, select.POLLIN)
         return True
 
+    def adopt(self, engine: str, pid: int, group: str) -> None:
+        """Take over an engine of an earlier master, if it lives and its number is still its own."""
+        try:
+            words = psutil.Process(pid).cmdline()
+        except psutil.Error:
+            return
+        if any("nbcluster" in word for word in words) and self.watch(engine, pid):
+            self._groups[engine] = group
+
     def is_watched(self, engine: str) -> bool:
         """Return whether the engine is a living process of this host."""
         return engine in self._watched
@@ -142,14 +154,14 @@ class Keeper:
 
     # ------------------------------------------------------------------ stopping
 
-    def stop_all(self, timeout_s: float) -> None:
-        """Wait for the processes to end as they were told; kill those that do not."""
+    def stop_all(self, timeout_s: float, told: Container[str] = ()) -> None:
+        """Wait for the engines that were ``told`` to end; kill the others, and who does not."""
         self.wanted.clear()
         deadline = time.monotonic() + timeout_s
-        for fd, (_engine, pid) in list(self._by_fd.items()):
+        for fd, (engine, pid) in list(self._by_fd.items()):
             waiter = select.poll()
             waiter.register(fd, select.POLLIN)
-            left_ms = max(0.0, deadline - time.monotonic()) * 1000
+            left_ms = max(0.0, deadline - time.monotonic()) * 1000 if engine in told else 0.0
             if not waiter.poll(left_ms):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

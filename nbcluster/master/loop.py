@@ -324,10 +324,10 @@ class Loop:
             return
         self.stopped = True
         log.info("the cluster stops: %s", reason)
-        for session in list(self.sessions.by_name.values()):
-            if session.role == "engine":
-                self.send(session, m.Leave(reason))
-        self.keeper.stop_all(STOP_S)
+        engines = [s for s in self.sessions.by_name.values() if s.role == "engine"]
+        for session in engines:
+            self.send(session, m.Leave(reason))
+        self.keeper.stop_all(STOP_S, {session.name for session in engines})
         for session in list(self.sessions.by_name.values()):
             if session.role == "client":
                 self.send(session, m.Closing(reason))

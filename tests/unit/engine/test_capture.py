@@ -55,15 +55,36 @@ def test_a_file_that_was_emptied_is_read_from_its_beginning(fd: int) -> None:
     assert read_segment(fd, 5000, size(fd)) == b"new"
 
 
-def test_a_cut_file_keeps_the_head_and_goes_on_behind_it(fd: int) -> None:
-    os.write(fd, b"before" + b"a" * HEAD_BYTES + b"m" * 5000)
+def test_a_cut_file_gives_its_middle_back_and_loses_nothing_of_head_and_tail(fd: int) -> None:
+    middle = 1 << 20
+    os.write(fd, b"before" + b"a" * HEAD_BYTES + b"m" * middle + b"z" * TAIL_BYTES)
+    on_disk = os.fstat(fd).st_blocks * 512
 
     gone = cut(fd, 6, size(fd))
     os.write(fd, b"end")
 
-    assert gone == 5000
+    assert gone == 0
+    assert os.fstat(fd).st_blocks * 512 < on_disk - middle // 2
     assert read_segment(fd, 6, size(fd), gone) == (
-        b"a" * HEAD_BYTES + "\n… 5000 bytes left out …\n".encode() + b"end"
+        b"a" * HEAD_BYTES
+        + f"\n… {middle + 3} bytes left out …\n".encode()
+        + b"z" * (TAIL_BYTES - 3)
+        + b"end"
+    )
+
+
+def test_where_files_have_no_holes_a_cut_one_keeps_its_head(
+    fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbcluster.engine.capture.sys.platform", "other")
+    os.write(fd, b"before" + b"a" * HEAD_BYTES + b"m" * 5000 + b"z" * TAIL_BYTES)
+
+    gone = cut(fd, 6, size(fd))
+    os.write(fd, b"end")
+
+    assert gone == 5000 + TAIL_BYTES
+    assert read_segment(fd, 6, size(fd), gone) == (
+        b"a" * HEAD_BYTES + f"\n… {gone} bytes left out …\n".encode() + b"end"
     )
 
 
