@@ -20,6 +20,10 @@ class NbclusterError(Exception):
     """Base of all errors raised by nbcluster."""
 
 
+class NbclusterWarning(UserWarning):
+    """Something works, and probably not as it was meant: a large capture, for instance."""
+
+
 # --------------------------------------------------------------------------- the caller can act
 
 

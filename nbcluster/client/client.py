@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future as PlainFuture
 from pathlib import Path
@@ -14,6 +15,7 @@ import msgspec
 
 from nbcluster.client.explaining import explain
 from nbcluster.client.future import Future
+from nbcluster.client.holding import Held
 from nbcluster.client.link import Link
 from nbcluster.core.model import Definition, Ended, NewTask, Template
 from nbcluster.errors import (
@@ -22,6 +24,8 @@ from nbcluster.errors import (
     ClusterTimeoutError,
     InitializerError,
     NbclusterError,
+    NbclusterWarning,
+    OptionTypeError,
     from_code,
 )
 from nbcluster.ids import random_id
@@ -47,6 +51,7 @@ class Client:
         self.id = random_id(length=8)
         self._link = Link(connection_file, self.id, self)
         self._futures: dict[str, Future[Any]] = {}
+        self._held = Held()
         self._aliases: dict[str, list[Future[Any]]] = {}  #: more futures of one task, by its key
         self._requests: dict[int, PlainFuture[Any]] = {}
         self._numbers = itertools.count(1)
@@ -107,10 +112,10 @@ class Client:
         definition = packer.define(fn)
         payload, blobs = packer.dumps_call(args, kwargs)
         call = self._calls.get((id(definition), id(options))) or self._call(definition, options)
+        after = tuple(self._id_of(f) for f in options.after) if options.after else ()
         name = f"{self.id}-{next(self._numbers)}"
         future: Future[Any] = Future(self, name, options.name or definition.name)
         self._futures[name] = future
-        after = tuple(self._id_of(f) for f in options.after) if options.after else ()
         task = NewTask(name, 0, payload, blobs, options.name, options.key, after)
         waiting = self._link.outgoing.add(task, call)
         if waiting == 1:
@@ -141,6 +146,8 @@ class Client:
         if len(self._calls) > 5_000:  # a loop that makes functions or options anew each time
             self._calls.clear()
             self._pinned.clear()
+        for note in self.packer.notes():
+            warnings.warn(note, NbclusterWarning, stacklevel=4)
         self._calls[id(definition), id(options)] = call
         self._pinned.append((definition, options))
         return call
@@ -149,12 +156,8 @@ class Client:
     def _id_of(dependency: Any) -> str:
         task = getattr(dependency, "id", dependency)
         if not isinstance(task, str):
-            raise TypeError(f"after= takes futures or task ids, not {dependency!r}")
+            raise OptionTypeError(f"after= takes futures or task ids, not {dependency!r}")
         return task
-
-    def notes(self) -> list[str]:
-        """Return, once, what should be known about functions that were sent."""
-        return self._packer.notes() if self._packer else []
 
     # ------------------------------------------------------------------ waiting
 
@@ -170,11 +173,13 @@ class Client:
     def load(self, ended: Ended) -> Any:
         """Unpickle what a task of this client ended with."""
         assert self._packer is not None
-        value = self._packer.loads(ended.payload, ended.blobs)
-        if ended.blobs:
-            # The value is backed by the mapped buffers; the files may go, the mapping stays.
-            self._link.send(m.Release([ended.task]))
-        return value
+        return self._packer.loads(ended.payload, ended.blobs)
+
+    def on_idle(self) -> None:
+        """Tell the master which results nobody holds any more."""
+        gone = self._held.free()
+        if gone:
+            self._link.send(m.Release(gone))
 
     # ------------------------------------------------------------------ asking
 
@@ -243,6 +248,8 @@ class Client:
         self._link.flush()
         names = list(tasks)
         done: list[str] = []
+        if self._link.is_lost:
+            raise ClusterConnectionError(self.lost_text())
         for first in range(0, len(names), 20_000):
             done += self.ask("cancel", tasks=names[first : first + 20_000])
         return done
@@ -335,6 +342,9 @@ class Client:
             self.on_broken(str(ended.args[0]))
         others = self._aliases.pop(ended.task, ()) if self._aliases else ()
         copies = [msgspec.structs.replace(ended) for _ in others]  # each drops its own payload
+        if ended.blobs:
+            for one in (future, *others):
+                self._held.hold(one, ended.task)
         future.on_ended(ended)
         for other, copy in zip(others, copies, strict=True):
             other.on_ended(copy)
@@ -389,8 +399,9 @@ class Client:
             if not reply.done():
                 reply.set_exception(error)
         while self._futures:
-            _, future = self._futures.popitem()
-            future.on_refused(error)
+            name, future = self._futures.popitem()
+            for one in (future, *self._aliases.pop(name, ())):
+                one.on_refused(error)
 
     # ------------------------------------------------------------------ closing
 

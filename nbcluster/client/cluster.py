@@ -171,7 +171,7 @@ class Cluster(Tables, concurrent.futures.Executor):
         """Run ``fn`` once on every engine; return the values by engine."""
         futures = {
             engine: self.options(engine=engine).submit(fn, *args, **kwargs)
-            for engine in self.engines().index
+            for engine in self.engines().query("state in ('active', 'starting')").index
         }
         return {engine: future.result() for engine, future in futures.items()}
 
@@ -317,6 +317,10 @@ class Cluster(Tables, concurrent.futures.Executor):
         keep
             Keep the journal, so that the next start of the same name goes on.
         """
+        if self._client.link.is_lost and self._owned:
+            self.close()
+            self._reap()
+            return {"stopped": True}
         answer: dict[str, Any] = self._client.ask("stop", mode=mode, keep=keep)
         if answer["stopped"]:
             self._client.await_end(60.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 import time
 from collections.abc import Generator
@@ -17,7 +18,13 @@ from concurrent.futures._base import (
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from nbcluster.core.model import Ended, Moved, State
-from nbcluster.errors import NbclusterError, RemoteTraceback, UndecodableError, from_code
+from nbcluster.errors import (
+    ClusterConnectionError,
+    NbclusterError,
+    RemoteTraceback,
+    UndecodableError,
+    from_code,
+)
 
 if TYPE_CHECKING:
     from nbcluster.client.client import Client
@@ -276,7 +283,8 @@ class Future(concurrent.futures.Future[T], Generic[T]):
             return super().cancel()
         if self.done():
             return self.cancelled()
-        self._client.cancel([self.id])
+        with contextlib.suppress(ClusterConnectionError):  # nobody is there to cancel it
+            self._client.cancel([self.id])
         return self.cancelled()
 
     def why(self) -> str:

@@ -56,6 +56,9 @@ class Listener(Protocol):
     def on_session(self, again: bool) -> None:
         """A session was opened; ``again``: after another one was lost."""
 
+    def on_idle(self) -> None:
+        """The I/O thread is about to wait."""
+
     def on_lost(self) -> None:
         """The master is gone; a new one is looked for."""
 
@@ -357,6 +360,7 @@ class Link:
                 else:
                     self._wait_and_receive(self._wait_s(), None)
                 self._repeat_if_due()
+            self._listener.on_idle()
 
     def _wait_s(self) -> float:
         if self.welcome is None:

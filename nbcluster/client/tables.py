@@ -90,7 +90,7 @@ class Tables:
         The journal keeps at least the latest 20,000 records of it.
         """
         pages: list[dict[str, list[Any]]] = []
-        args: dict[str, Any] = {"since": since or 0}
+        args: dict[str, Any] = {"since": whole("since", since or 0, least=0)}
         while True:
             page = self._client.ask("events", **args)
             pages.append(page["columns"])

@@ -21,7 +21,12 @@ from nbcluster import errors
 from nbcluster.client.client import Client
 from nbcluster.client.cluster import Cluster
 from nbcluster.cluster.settings import start_options
-from nbcluster.errors import ClusterConnectionError, ClusterError, ClusterTimeoutError
+from nbcluster.errors import (
+    ClusterConnectionError,
+    ClusterError,
+    ClusterTimeoutError,
+    OptionTypeError,
+)
 from nbcluster.master.config import MasterConfig
 from nbcluster.options import StartOptions
 from nbcluster.transport.connection import Connection, read_connection
@@ -86,6 +91,8 @@ def start(
     ClusterError
         If it cannot be started; the message says what to do.
     """
+    if initializer is not None and not callable(initializer):
+        raise OptionTypeError(f"initializer= must be a function, not {initializer!r}")
     chosen = start_options(engines=engines, name=name, **options)
     where = cluster_dir(chosen.name)
     where.create()
@@ -250,12 +257,17 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _reap(process: subprocess.Popen[bytes]) -> None:
-    """Take in the end of a master that was told to stop."""
+def _reap(process: subprocess.Popen[bytes], connection_file: Path) -> None:
+    """Take in the end of a master that was told to stop, or was killed before."""
     try:
         process.wait(10)
     except subprocess.TimeoutExpired:
         _kill(process)
+    if process.returncode and process.returncode < 0:
+        # It was killed, so it has removed nothing. Its engines end with us.
+        where = ClusterDir(connection_file.parent.name, connection_file.parent)
+        if where.path.is_dir() and not FileLock.is_held(where.lock_file):
+            where.remove()
     _take_in_dead()
 
 
@@ -322,7 +334,7 @@ def _attach(
 ) -> Cluster:
     client = Client(path)
     client.open(timeout)
-    reap = (lambda: None) if process is None else (lambda: _reap(process))
+    reap = (lambda: None) if process is None else (lambda: _reap(process, path))
     cluster = Cluster(client, name, owned=owned, reap=reap)
     _open_clusters.add(cluster)
     return cluster

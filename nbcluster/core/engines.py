@@ -26,17 +26,16 @@ from nbcluster.core.events import (
     Step,
 )
 from nbcluster.core.finishing import (
+    decide_broken,
     decide_executor_end,
     decide_lost,
     decide_pins,
     give_back,
-    settle,
     tell_moved,
 )
 from nbcluster.core.memo import Memo, Timer
 from nbcluster.core.model import (
     TERMINAL,
-    Cause,
     Engine,
     EngineState,
     Executor,
@@ -44,8 +43,6 @@ from nbcluster.core.model import (
     Task,
 )
 from nbcluster.core.state import ClusterState
-from nbcluster.core.submitting import no_attempt_failure
-from nbcluster.errors import InitializerError
 
 #: Seconds in which an engine that came back tells how its executors ended.
 ABSENT_S = 1.0
@@ -263,7 +260,7 @@ def decide_setup_answered(
     """An executor has run its setups, or could not: then nothing can run, and all must know."""
     executor = state.executor(event.executor)
     if not event.error:
-        memo.broken = ""
+        memo.broken, memo.setup_deaths = "", 0
         executor.setup = event.version
         executor.ready = not state.setups or event.version >= state.setups[-1].version
         return
@@ -271,12 +268,7 @@ def decide_setup_answered(
     executor.setup = -1
     if any(x.ready or (x.pid and x.setup >= 0) for x in state.executors.values()):
         return  # another one works, or has yet to answer
-    memo.broken = event.error
-    for task in [t for t in state.tasks.values() if t.state not in TERMINAL and not t.after]:
-        if task.state in TERMINAL:
-            continue
-        yield no_attempt_failure(task, Cause.PERMANENT, InitializerError(event.error))
-        yield from settle(state, memo, task, now, step)
+    yield from decide_broken(state, memo, event.error, now, step)
 
 
 # --------------------------------------------------------------------------- orders

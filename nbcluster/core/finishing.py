@@ -22,6 +22,7 @@ from nbcluster.core.model import (
 from nbcluster.core.state import ClusterState
 from nbcluster.core.submitting import dependency_failure, no_attempt_failure, tell_ended
 from nbcluster.errors import (
+    InitializerError,
     TaskCrashedError,
     TaskLostError,
     TaskTimeoutError,
@@ -30,6 +31,8 @@ from nbcluster.errors import (
 )
 
 VALUE = int(Verdict.VALUE)
+#: Executors in a row that may die in their setups before that is taken to be the setups' fault.
+SETUP_DEATHS = 3
 
 
 def decide_outcomes(
@@ -285,6 +288,32 @@ def decide_executor_end(
     if engine is not None:
         engine.load = load_of(engine)
     yield from decide_pins(state, memo, executor.id, now, step)
+    latest = state.setups[-1].version if state.setups else 0
+    if 0 <= executor.setup < latest and executor.pid and not event.expected:
+        yield from _decide_setup_death(state, memo, event, now, step)
+
+
+def _decide_setup_death(
+    state: ClusterState, memo: Memo, event: ExecutorEnded, now: float, step: Step
+) -> Iterator[r.Record]:
+    """Setups that kill their executors again and again can run nowhere."""
+    memo.setup_deaths += 1
+    if memo.setup_deaths >= SETUP_DEATHS and not any(x.ready for x in state.executors.values()):
+        tail = event.stderr.decode("utf-8", "replace")
+        error = f"it ended its executor {memo.setup_deaths} times, the last time by {event.signal}"
+        yield from decide_broken(state, memo, f"{error}\n{tail}".strip(), now, step)
+
+
+def decide_broken(
+    state: ClusterState, memo: Memo, error: str, now: float, step: Step
+) -> Iterator[r.Record]:
+    """No executor can be set up: nothing can run, and everybody must know."""
+    memo.broken = error
+    for task in [t for t in state.tasks.values() if t.state not in TERMINAL and not t.after]:
+        if task.state in TERMINAL:
+            continue  # it fell with one before it
+        yield no_attempt_failure(task, Cause.PERMANENT, InitializerError(error))
+        yield from settle(state, memo, task, now, step)
 
 
 def decide_pins(

@@ -52,6 +52,7 @@ class Memo:
     broken: str = ""  #: why no executor can run anything: the initializer's error
     named_at: dict[str, float] = field(default_factory=dict)  #: function -> last submission
     sweep_at: int = 1_000  #: templates at which those that are not needed are looked for
+    setup_deaths: int = 0  #: executors that died in their setups since one got through
     used: int = 0
     timer_count: int = 0
 

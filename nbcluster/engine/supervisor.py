@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import zmq
@@ -29,6 +30,7 @@ from nbcluster.engine.watching import Watcher, shorten_idle
 from nbcluster.errors import MalformedError
 from nbcluster.transport.connection import Connection
 from nbcluster.transport.page import CURRENT
+from nbcluster.transport.rundir import ClusterDir, FileLock
 from nbcluster.wire import codec
 from nbcluster.wire import messages as m
 
@@ -352,7 +354,18 @@ class Supervisor:
         self._link.close(200)
         self._signals.close()
         zmq.Context.instance().term()
+        if self._dies_with_owner:
+            self._tidy_after_owner()
         log.info("processed %d", self.processed)
+
+    def _tidy_after_owner(self) -> None:
+        """Remove the cluster's files if its master, whose task that is, was killed before."""
+        connection = self._link.connection
+        if connection is None:
+            return
+        where = ClusterDir(connection.name, Path(connection.directory))
+        if where.lock_file.exists() and not FileLock.is_held(where.lock_file):
+            where.remove()
 
     def _ask_to_end(self, children: list[Child]) -> None:
         """Give executors a moment to end by themselves."""

@@ -143,10 +143,7 @@ def _sweep(where: ClusterDir, machine: Machine, keeper: Keeper) -> None:
     if known or _engines_wait(where):
         where.sweep_sockets(machine.state.epoch)
         return
-    needed = {
-        blob for task in machine.state.tasks.values() for blob in (*task.blobs, *task.result_blobs)
-    }
-    where.sweep(keep_blobs=needed)
+    where.sweep(keep_blobs=rebuild.blobs_of(machine))
 
 
 def _engines_wait(where: ClusterDir) -> bool:
@@ -201,9 +198,14 @@ def _leave(where: ClusterDir, loop: Loop) -> None:
     loop.close()
     if loop.keeps_journal and loop.config.own_journal:
         where.connection_file.unlink(missing_ok=True)
-        where.sweep()
+        where.sweep(keep_blobs=rebuild.blobs_of(loop.machine))
     else:
-        where.remove()
+        needed = rebuild.blobs_of(loop.machine) if loop.keeps_journal else set()
+        if needed:
+            where.sweep(keep_blobs=needed)  # of tasks in a journal that lies elsewhere
+            where.connection_file.unlink(missing_ok=True)
+        else:
+            where.remove()
 
 
 if __name__ == "__main__":

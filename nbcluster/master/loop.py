@@ -200,8 +200,11 @@ class Loop:
     def _answer_one(self, session: Session, request: int, answer: Answer) -> None:
         try:
             value = answer()
-        except NbclusterError as error:
-            self.send(session, m.Reply(request, None, type(error).__name__, error.args))
+        except (NbclusterError, ValueError, TypeError, KeyError, OverflowError) as error:
+            # A question of the wrong form costs the asker an answer, and nobody else anything.
+            code = type(error).__name__ if isinstance(error, NbclusterError) else "OptionError"
+            log.info("a question could not be answered: %r", error)
+            self.send(session, m.Reply(request, None, code, tuple(map(str, error.args))))
             return
         if value is None:  # not yet: asked again after the next turn
             if self.sessions.by_name.get(session.name) is session:

@@ -83,6 +83,15 @@ def header_of(machine: Machine) -> bytes:
     return msgspec.msgpack.encode(Header(state.epoch, state.submitted, state.setups, engines))
 
 
+def blobs_of(machine: Machine) -> set[str]:
+    """Return the names of the shared buffers that tasks and setups of the journal need."""
+    state = machine.state
+    needed = {blob for setup in state.setups for blob in setup.blobs}
+    for task in state.tasks.values():
+        needed.update(task.blobs, task.result_blobs)
+    return needed
+
+
 def clean(journal: Journal, machine: Machine, portion: int) -> bool:
     """Move the oldest ``portion`` records of the log into snapshots; return whether more wait."""
     return journal.checkpoint(machine.state.tasks.get, lambda: header_of(machine), portion)
