@@ -306,6 +306,9 @@ class Client:
                     future = self._futures.get(task)
                     if future is not None:
                         future.on_output(stream, offset, data)
+            case m.NotTaken():
+                for name in self._link.outgoing.withdraw(message.number):
+                    self._on_refused(name, from_code(message.code, tuple(message.args)))
             case m.Closing():
                 error = ClusterConnectionError(f"the cluster has stopped: {message.reason}")
                 self.on_end(error)

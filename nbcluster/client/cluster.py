@@ -243,7 +243,9 @@ class Cluster(Tables, concurrent.futures.Executor):
         """
         self._client.link.flush()
         known = self._client.ask("find", task=task)
-        return self._client.adopt(known["id"], known["name"])
+        future = self._client.adopt(known["id"], known["name"])
+        self._client.ask("find", task=future.id)  # its answer comes after the news of the task
+        return future
 
     def cancel(self, *tasks: Any) -> int:
         """Cancel tasks: futures, ids, lists or a table of them; nothing named: all that are open.

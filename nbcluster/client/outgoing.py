@@ -89,6 +89,12 @@ class Outgoing:
             del unacknowledged[known]
         self._oldest_at = time.monotonic()
 
+    def withdraw(self, number: int) -> list[str]:
+        """Drop one message that was not taken; return the tasks in it."""
+        frame = self.unacknowledged.pop(number, None)
+        message = None if frame is None else codec.from_client(frame)
+        return [task.id for task in message.tasks] if isinstance(message, m.Submit) else []
+
     def is_overdue(self, now: float, limit_s: float) -> bool:
         """Return whether nothing was acknowledged for ``limit_s`` though something waits for it."""
         if self.unacknowledged and now - self._oldest_at > limit_s:

@@ -25,6 +25,8 @@ from nbcluster.ids import EPOCH_SHIFT, engine_of
 AHEAD_S: Final = 0.008
 #: Functions slower than this gain nothing from being sent ahead.
 NOT_AHEAD_S: Final = 0.05
+#: Arguments above this are not sent ahead by the dozen.
+HEAVY_BYTES: Final = 64 << 10
 #: Tasks an executor may hold, however short they are: bounds what a crash sends back.
 MAX_HELD: Final = 768
 
@@ -119,7 +121,7 @@ def _send_ahead(
             if task is None:
                 return
             pace = memo.pace_s.get(task.template.fn)
-            if not _has_room(executor, pace) or task.template.options.at_most_once:
+            if not _has_room(executor, task, pace) or task.template.options.at_most_once:
                 break
             queue.take(task)
             given += 1
@@ -131,7 +133,9 @@ def _send_ahead(
             watch(memo, executor.id, max(executor.touched_at, now) + MOMENT_S)
 
 
-def _has_room(executor: Executor, pace: float | None) -> bool:
+def _has_room(executor: Executor, task: Task, pace: float | None) -> bool:
+    if len(task.payload) > HEAVY_BYTES:  # to send many would take longer than to run one
+        return len(executor.leases) < 2
     if pace is None or pace > AHEAD_S:
         # At most one ahead, and none of a function that is known to take long.
         return len(executor.leases) < 2 and (pace is None or pace < NOT_AHEAD_S)

@@ -10,7 +10,7 @@ import msgspec
 from nbcluster.core import events as e
 from nbcluster.core import history, views
 from nbcluster.core.model import TERMINAL, Definition, EngineState, State, Task
-from nbcluster.errors import NbclusterError, OptionError, UnknownIdError
+from nbcluster.errors import InitializerError, NbclusterError, OptionError, UnknownIdError
 from nbcluster.wire import messages as m
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Answer = Callable[[], Any]
 
 PAGE: Final = 5_000
+_AT_WORK: Final = (EngineState.ACTIVE, EngineState.STARTING)
 
 
 def _columns(names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> dict[str, list[Any]]:
@@ -200,8 +201,12 @@ def setup_done(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) ->
         memo, executors = loop.machine.memo, loop.machine.state.executors.values()
         if memo.broken:
             return {"error": memo.broken}
-        behind = [x.id for x in executors if x.pid and x.setup < version]
-        return None if behind else {"error": ""}
+        if any(x.pid and x.setup < version for x in executors):
+            return None
+        # One that has died, or not come yet, has not made the call either.
+        engines = loop.machine.state.engines.values()
+        missing = any(len(e.executors) < e.slots for e in engines if e.state in _AT_WORK)
+        return None if missing else {"error": ""}
 
     return answer
 
@@ -220,7 +225,9 @@ def wait_engines(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) 
             # After a restart those that are busy greet us when they have ended what they run.
             and sum(x.ready or bool(x.leases) for x in engine.executors.values()) >= engine.slots
         ]
-        return len(ready) if len(ready) >= count or loop.machine.memo.broken else None
+        if loop.machine.memo.broken:
+            raise InitializerError(loop.machine.memo.broken)
+        return len(ready) if len(ready) >= count else None
 
     return answer
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcluster.core import events as e
 from nbcluster.errors import MalformedError
 from nbcluster.ids import engine_of
+from nbcluster.master import outbox
 from nbcluster.master.sessions import Session
 from nbcluster.wire import codec
 from nbcluster.wire import messages as m
@@ -128,12 +130,11 @@ class Intake:
     def _submit(self, session: Session, message: m.Submit, batch: e.Batch) -> None:
         if self._loop.disk_is_full:
             text = "The disk under the journal is full; nothing new is taken until it has room."
-            refused: list[m.RefusedTask] = [
-                (task.id, "JournalFullError", (text,)) for task in message.tasks
-            ]
-            session.sent += 1
-            session.acked = message.number
-            self._loop.send(session, m.Updates(session.sent, message.number, [], [], [], refused))
+            # Not acknowledged: what came before it may not be durable yet.
+            self._loop.send(session, m.NotTaken(message.number, "JournalFullError", (text,)))
+            outbox.remove_blobs(
+                Path(self._loop.connection.blobs), [b for t in message.tasks for b in t.blobs]
+            )
             return
         batch.submissions.append(
             e.Submission(session.name, message.definitions, message.templates, message.tasks)

@@ -229,6 +229,14 @@ class OutputNews(Struct, tag=112, array_like=True):
     chunks: list[tuple[str, int, int, int, bytes]]
 
 
+class NotTaken(Struct, tag=114, array_like=True):
+    """A whole `Submit` was not taken, and is not to be sent again: code and arguments of why."""
+
+    number: int
+    code: str
+    args: tuple[str | int | float, ...]
+
+
 class Closing(Struct, tag=113, array_like=True):
     """The cluster stops; the session is over."""
 
@@ -301,6 +309,6 @@ Hello = ClientHello | EngineHello | ExecutorHello
 FromClient = Submit | Ask | Watch | Release | Bye
 FromEngine = Beat | ExecutorDied | Revoked | Output | Drained | DrainWanted | Stack | Bye
 FromExecutor = Finished | SetupDone | Bye
-ToClient = Welcome | Refusal | GreetAgain | Updates | Reply | OutputNews | Closing
+ToClient = Welcome | Refusal | GreetAgain | Updates | Reply | OutputNews | NotTaken | Closing
 ToEngine = Welcome | Refusal | GreetAgain | Kill | Revoke | SetSlots | Restart | StackWanted | Leave
 ToExecutor = Welcome | Refusal | GreetAgain | Runs | Setup
