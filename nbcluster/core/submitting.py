@@ -41,6 +41,7 @@ def decide_submissions(
                 continue
             is_known = bool(new.key) and new.key in state.keys
             if is_restricted and not is_known and _is_refused(state, memo, new, news):
+                step.garbage.extend(new.blobs)
                 continue
             index, new.template = new.template, numbers[new.template]
             if plain[index] and not new.key and not new.after:
@@ -106,10 +107,12 @@ def _decide_special(
     news = step.news_for(client)
     if new.key and new.key in state.keys:
         _recognise(state, memo, client, new, template, news)
+        step.garbage.extend(new.blobs)  # those of the task that has the key count
         return
     missing = [d for d in new.after if d not in state.tasks]
     if missing:
         refuse(news, new.id, UnknownIdError("task", missing[0], "after= names it."))
+        step.garbage.extend(new.blobs)
         return
     over = [d for d in new.after if state.tasks[d].state in TERMINAL]
     failed = [d for d in over if state.tasks[d].state is not State.SUCCEEDED]

@@ -134,7 +134,6 @@ def test_a_key_of_another_call_is_refused(one: Cluster, gate: Path) -> None:
     assert first.result(END_S) == 1
 
 
-@pytest.mark.xfail(reason="the arguments of a task that succeeded are not kept", strict=True)
 def test_a_key_of_other_arguments_is_refused_also_after_the_end(one: Cluster) -> None:
     """M4."""
     keyed = one.options(key="m4 over")
