@@ -371,7 +371,8 @@ class Client:
             waiting.set_result(reply.value)
 
     def _watch_all(self) -> None:
-        names = list(self._futures)
+        unsent = self._link.outgoing.unsent()  # the master cannot know these yet
+        names = [name for name in list(self._futures) if name not in unsent]
         for first in range(0, len(names), 5_000):
             self._link.send(m.Watch(names[first : first + 5_000]))
 

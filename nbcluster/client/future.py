@@ -349,6 +349,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
             if self._own_condition is None and news.state is not State.CANCELLED:
                 # Nobody waits and nobody wants to be called: who comes later finds it ended.
                 self._ended = news
+                self._output = None
                 self._state = FINISHED
                 return
         with self._condition:

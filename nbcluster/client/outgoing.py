@@ -92,8 +92,13 @@ class Outgoing:
     def withdraw(self, number: int) -> list[str]:
         """Drop one message that was not taken; return the tasks in it."""
         frame = self.unacknowledged.pop(number, None)
+        self._known.clear()  # the definitions in it are not known there either
         message = None if frame is None else codec.from_client(frame)
         return [task.id for task in message.tasks] if isinstance(message, m.Submit) else []
+
+    def unsent(self) -> set[str]:
+        """Return the ids of the tasks in the outbox."""
+        return {task.id for task, _ in self._tasks[:]}
 
     def is_overdue(self, now: float, limit_s: float) -> bool:
         """Return whether nothing was acknowledged for ``limit_s`` though something waits for it."""

@@ -47,6 +47,17 @@ def _seconds(name: str, value: Any) -> float:
         raise OptionTypeError(f"{name}= must be a number of seconds, not {value!r}") from None
 
 
+def _bytes(value: Any) -> int:
+    count = number("memory_limit", float(value) if isinstance(value, str) else value, least=2**20)
+    return int(min(count, 2**62))
+
+
+def _no_standby(value: Any) -> bool:
+    if _flag("standby", value):
+        raise OptionError("standby=True: a standby master is not built yet; leave it out")
+    return False
+
+
 def _environment(value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping) or not all(
         isinstance(k, str) and isinstance(v, str) for k, v in value.items()
@@ -68,6 +79,8 @@ _CHECKS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "retention": ("retention_s", lambda v: _seconds("retention", v)),
     "retention_tasks": ("retention_tasks", lambda v: _whole("retention_tasks", v, 0)),
     "log_level": ("log_level", lambda v: _choice("log_level", str(v).upper(), LEVELS)),
+    "memory_limit": ("memory_limit", _bytes),
+    "standby": ("standby", _no_standby),
     "env": ("env", _environment),
     "backend": ("backend", lambda v: _choice("backend", v, ("local",))),
 }

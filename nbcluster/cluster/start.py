@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 #: Seconds for a master to come up, and for its engines.
 START_S = 30.0
 CONNECT_S = 9.0
+#: Exit code of a master that finds another one's lock.
+LOCKED = 2
 
 #: Reading ends of owner pipes lie in the masters; as long as we hold the other end, we live.
 _owner_pipe: tuple[int, int] | None = None
@@ -82,7 +84,10 @@ def start(
     retention
         Seconds that ended tasks are kept, default a day; at the most 100,000 of them are.
     durability
-        ``"process"``: survives the death of any process. ``"power"``: also that of the machine.
+        ``"process"``: survives the death of any process. ``"power"``: also that of the machine,
+        but for arguments and results of 1 MiB and more, which lie in shared memory.
+    memory_limit
+        Bytes that each executor may take; a task that wants more gets a ``MemoryError``.
 
     Raises
     ------
@@ -104,14 +109,23 @@ def start(
         )
         return running
     process = _start_master(chosen, where)
+    cluster: Cluster | None = None
     try:
         _await_connection(process, where, timeout)
         cluster = _attached(where, timeout, owned=not chosen.persist, process=process)
         _await_engines(cluster, chosen, initializer, initargs, timeout)
+    except _StartedElsewhereError:
+        return start(engines, name=name, timeout=timeout, **options)  # it will be attached to
     except BaseException:
         _kill(process)
+        if cluster is not None:
+            cluster.close()
         raise
     return cluster
+
+
+class _StartedElsewhereError(Exception):
+    """Another process started the same cluster a moment earlier."""
 
 
 def _attach_to_running(where: ClusterDir, timeout: float) -> Cluster | None:
@@ -157,7 +171,6 @@ def _await_engines(
 
 
 def _start_master(chosen: StartOptions, where: ClusterDir) -> subprocess.Popen[bytes]:
-    where.connection_file.unlink(missing_ok=True)
     owner_fd = -1 if chosen.persist else _owner_fd()
     config = MasterConfig(
         name=chosen.name,
@@ -172,6 +185,7 @@ def _start_master(chosen: StartOptions, where: ClusterDir) -> subprocess.Popen[b
         max_pending=chosen.max_pending,
         retention_s=chosen.retention_s,
         retention_tasks=chosen.retention_tasks,
+        memory_limit=chosen.memory_limit,
         log_level=chosen.log_level,
         owner_fd=owner_fd,
         owner_pid=os.getpid(),
@@ -225,6 +239,8 @@ def _await_connection(
             connection = read_connection(where.connection_file)
             if connection.pid == process.pid:
                 return connection
+        if process.poll() == LOCKED:
+            raise _StartedElsewhereError
         if process.poll() is not None:
             raise _start_error(where, process.returncode)
         if time.monotonic() > deadline:

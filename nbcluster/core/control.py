@@ -26,24 +26,25 @@ def decide_cancel(
     state: ClusterState, memo: Memo, event: CancelAsked, now: float, step: Step
 ) -> Iterator[r.Record]:
     """Cancel tasks, whatever they do. What runs is stopped; its result counts no more."""
-    held = set()
+    held: set[str] = set()
+    kills: list[KillOrder] = []
     for name in event.tasks:
         task = state.tasks.get(name)
         if task is None or task.state in TERMINAL:
             continue
         memo.timed_out.pop(task.token, None)
         executor = state.executors.get(task.executor) if task.token else None
-        if executor is not None and task.state is State.RUNNING:
-            step.orders.append(KillOrder(executor.engine, executor.id, task.token, "cancel"))
-        elif executor is not None:
-            held.add(executor.id)
-            # It may have begun a moment ago: then it is killed, else the watermark stops it.
-            step.orders.append(KillOrder(executor.engine, executor.id, task.token, "cancel"))
+        if executor is not None:
+            kills.append(KillOrder(executor.engine, executor.id, task.token, "cancel"))
+            if task.state is not State.RUNNING:
+                held.add(executor.id)
         yield r.Cancelled(name)
         event.cancelled.append(name)
         yield from settle(state, memo, task, now, step)
+    # First the watermarks: what has not begun by then never will, and what has is killed.
     for executor_id in held:
         revoke(state.executors[executor_id], step)
+    step.orders.extend(kills)
 
 
 def decide_redrive(

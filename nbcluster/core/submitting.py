@@ -33,7 +33,7 @@ def decide_submissions(
         plain = [_is_plain(template) for template in submission.templates]
         client, news = submission.client, step.news_for(submission.client)
         for new in submission.tasks:
-            if new.template >= len(numbers):
+            if not 0 <= new.template < len(numbers):
                 news.refused.append((new.id, "OptionError", (f"no template {new.template}",)))
                 continue
             if new.id in state.tasks:

@@ -49,6 +49,7 @@ def main(argv: list[str]) -> int:
     if lock is None:
         print(f"cluster {config.name!r} already has a master", file=sys.stderr)
         return EXIT_LOCKED
+    where.connection_file.unlink(missing_ok=True)  # a dead master's: it would mislead engines
     try:
         return _run(config, where)
     except NbclusterError as error:
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> int:
 def _run(config: MasterConfig, where: ClusterDir) -> int:
     poller = select.poll()
     owner = (config.owner_fd, config.owner_pid) if config.owner_fd >= 0 else None
-    keeper = Keeper(where.connection_file, owner, poller, where.logs)
+    keeper = Keeper(where.connection_file, owner, poller, where.logs, config)
     is_new = not os.path.exists(config.journal)
     journal = Journal(config.journal, durability=config.durability)
     started = False

@@ -170,7 +170,7 @@ def cancel(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Ans
     names = args.get("tasks")
     if names is None:
         names = [t.id for t in loop.machine.state.tasks.values() if t.state not in TERMINAL]
-    event = e.CancelAsked(list(names))
+    event = e.CancelAsked([str(name) for name in names])
     batch.rare.append(event)
     return lambda: event.cancelled
 

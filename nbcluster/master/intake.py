@@ -66,6 +66,8 @@ class Intake:
         if session is None:
             self._take_from_stranger(peer, frame, batch)
             return
+        if sessions.dropped and sessions.is_refused(peer, self._loop.now):
+            return
         try:
             message = self._readers[session.role](frame)
         except MalformedError:
@@ -212,7 +214,8 @@ class Intake:
             task = by_token.get(token)
             if task is not None and task.token == token:
                 chunk = (task.id, max(task.attempts, 1), stream, offset, data)
-                self._loop.send_to(task.client, m.OutputNews([chunk]))
+                for client in self._loop.machine.memo.audience(task):
+                    self._loop.send_to(client, m.OutputNews([chunk]))
 
     def _drained(self, session: Session, message: m.Drained, batch: e.Batch) -> None:
         batch.rare.append(e.EngineLeft(session.name))

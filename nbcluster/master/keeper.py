@@ -18,6 +18,7 @@ from typing import Final
 import psutil
 
 from nbcluster.ids import random_id
+from nbcluster.master.config import MasterConfig
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +36,22 @@ class Keeper:
         Where engines find the master.
     owner
         Descriptor and process id of the owner that engines must not outlive; None: nobody.
+    config
+        What the master was started with.
     poller
         Told about a descriptor for each process, which becomes readable when it ends.
     """
 
     def __init__(
-        self, connection_file: Path, owner: tuple[int, int] | None, poller: select.poll, logs: Path
+        self,
+        connection_file: Path,
+        owner: tuple[int, int] | None,
+        poller: select.poll,
+        logs: Path,
+        config: MasterConfig,
     ) -> None:
+        self._config = config
+        self.retry_at = 0.0  #: when engines that died too fast are started again; 0: none did
         self._connection_file = connection_file
         self._owner = owner
         self._poller = poller
@@ -69,10 +79,12 @@ class Keeper:
 
     def replenish(self) -> None:
         """Start engines until every group has as many as are wanted."""
+        self.retry_at = 0.0
         for group, count in self.wanted.items():
             for _ in range(count - len(self.staying(group))):
                 if self._dying_too_fast():
-                    log.error("engines die as soon as they start; no more are started for a while")
+                    self.retry_at = time.time() + _MINUTE_S
+                    log.error("engines die as soon as they start; more are started in a minute")
                     return
                 self._start(group, self._slots.get(group, 1))
 
@@ -85,6 +97,9 @@ class Keeper:
         command = [sys.executable, "-m", "nbcluster.engine"]
         command += ["--connection", str(self._connection_file), "--engine", engine]
         command += ["--group", group, "--slots", str(slots)]
+        command += ["--log-level", self._config.log_level]
+        if self._config.memory_limit:
+            command += ["--memory-limit", str(self._config.memory_limit)]
         command += ["--log", str(self._logs / f"engine-{engine}.log")]
         keep: tuple[int, ...] = ()
         if self._owner is not None:

@@ -246,6 +246,8 @@ class Loop:
                 elif fd in others:
                     others[fd]()
             self.turn()
+            if 0 < self.keeper.retry_at <= self.now:
+                self.keeper.replenish()
             if self._stop_mode:
                 self._try_to_stop()
             if self.turns % CLEAN_TURNS == 0 and self.journal.log_records > LONG_LOG:
@@ -269,6 +271,8 @@ class Loop:
         due = self.machine.due(self.now)
         if self._stop_mode:
             due = min(due or self._stop_by, self._stop_by)
+        if self.keeper.retry_at:
+            due = min(due or math.inf, self.keeper.retry_at)
         if self._intake.acknowledge_at:
             due = min(due or self._intake.acknowledge_at, self._intake.acknowledge_at)
         if self._has_old or (due is None and self.journal.cleanable() > 0):

@@ -38,8 +38,13 @@ def waits_for(path: str, value: Any = None) -> Any:
     return value
 
 
+def slowly(seconds: float, value: int) -> int:
+    time.sleep(seconds)
+    return value
+
+
 def kill(cluster: Cluster, engine: str, number: int = signal.SIGKILL) -> None:
-    os.kill(int(cluster.engines().loc[engine, "pid"]), number)
+    os.kill(int(cluster.engines().pid[engine]), number)
 
 
 def row(cluster: Cluster, future: Future[Any]) -> Any:
@@ -447,7 +452,7 @@ def test_a_task_that_kills_its_executor_is_given_up_after_three_times(two: Clust
 def test_tasks_outlive_all_engines(two: Cluster, engines: Callable[[], list[str]]) -> None:
     """G13."""
     alive = engines()
-    futures = [two.submit(lambda i=i: (time.sleep(0.05), i)[1]) for i in range(20)]  # type: ignore[misc]
+    futures = [two.submit(slowly, 0.05, i) for i in range(20)]
     eventually(lambda: futures[0].state == "running")
 
     for engine in alive:

@@ -20,6 +20,12 @@ def wait_for(path: str, value: Any = None) -> Any:
     return value
 
 
+def slowly(seconds: float, value: int) -> int:
+    """Return ``value`` after a while."""
+    time.sleep(seconds)
+    return value
+
+
 def append(path: str, word: str) -> str:
     """Write a line to a file that many tasks share."""
     with open(path, "a", encoding="utf-8") as file:

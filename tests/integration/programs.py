@@ -102,7 +102,7 @@ def close_streams() -> str:
 
 
 def replace_streams() -> str:
-    sys.stdout = None  # type: ignore[assignment]
+    sys.stdout = None
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return "replaced"
 

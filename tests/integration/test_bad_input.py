@@ -129,7 +129,7 @@ def test_an_exception_that_cannot_be_pickled_fails_the_task_and_names_the_type(
 
     assert isinstance(error, Exception)
     assert cls.__name__ in str(error) or type(error) is cls
-    assert cls.__name__ in one.tasks().loc[future.id, "error"]
+    assert cls.__name__ in str(one.tasks().error[future.id])
     assert future.state == "failed"
 
 
@@ -139,7 +139,7 @@ def test_an_exception_that_cannot_be_unpickled_arrives_in_words(one: Cluster) ->
     error = future.exception(END_S)
 
     assert isinstance(error, Unloadable | nbcluster.UndecodableError)
-    assert "Unloadable" in one.tasks().loc[future.id, "error"]
+    assert "Unloadable" in str(one.tasks().error[future.id])
     assert "Unloadable" in future.traceback()
 
 
@@ -428,7 +428,7 @@ class Stranger:
     def ask(self, message: Any) -> Any:
         """Send a greeting and return what comes back."""
         self.say(codec.encode(message))
-        return codec.to_client(eventually(self._dealer.receive))
+        return codec.to_client(eventually(self._dealer.receive) or b"")
 
     def heard(self) -> list[Any]:
         """Return all that came back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -38,7 +39,7 @@ def cluster_goes_on(one: Cluster) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("program", "args", "error"),
     [
-        (programs.sys.exit, (3,), SystemExit),
+        (sys.exit, (3,), SystemExit),
         (programs.interrupt, (), KeyboardInterrupt),
         (programs.recurse, (), RecursionError),
         (programs.recurse_in_c, (), nbcluster.UndecodableError),
@@ -148,13 +149,14 @@ def test_a_task_that_stopped_its_process_ends_with_its_timeout(one: Cluster) -> 
 # --------------------------------------------------------------------------- output
 
 
-def test_200_mb_of_output_are_bounded_and_say_how_much_is_left_out(one: Cluster) -> None:
+def test_200_mb_of_output_are_bounded_and_keep_both_ends(one: Cluster) -> None:
     future = one.submit(programs.print_much, 200)
 
     assert future.result(60) == 200
     assert len(future.stdout) <= 2 << 20
     assert future.stdout.startswith("first line\n")
     assert "bytes left out" in future.stdout
+    assert future.stdout.endswith("last line\n")
 
 
 def test_the_output_of_c_code_is_bounded_too(one: Cluster) -> None:
@@ -229,7 +231,7 @@ def test_what_a_task_spoilt_in_its_interpreter_hurts_no_other(
 ) -> None:
     assert one.submit(program).result(END_S) in ("spoilt", "left")
 
-    futures = [one.submit(programs.run_loop) for _ in range(20)]
+    futures: list[nbcluster.Future[Any]] = [one.submit(programs.run_loop) for _ in range(20)]
 
     assert [f.result(END_S) for f in futures] == [2] * 20
 

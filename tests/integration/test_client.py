@@ -60,7 +60,8 @@ def test_keyword_names_all_belong_to_the_function(cluster: Cluster) -> None:
 
 
 def test_as_completed_gives_futures_as_they_end(cluster: Cluster, gate: Path) -> None:
-    slow, fast = cluster.submit(calls.wait_for, str(gate)), cluster.submit(len, "ab")
+    slow: nbcluster.Future[Any] = cluster.submit(calls.wait_for, str(gate))
+    fast: nbcluster.Future[Any] = cluster.submit(len, "ab")
 
     order = concurrent.futures.as_completed([slow, fast], END_S)
 
@@ -190,7 +191,7 @@ def test_a_remote_function_returns_futures_and_keeps_its_face(cluster: Cluster) 
 
     assert twice(4).result(END_S) == 8
     assert twice(4).name == "twice"
-    assert (twice.__doc__, twice.__wrapped__(1)) == ("Double.", 2)
+    assert (twice.__doc__, vars(twice)["__wrapped__"](1)) == ("Double.", 2)
     assert list(thrice.map(range(3))) == [0, 3, 6]
 
 
@@ -203,7 +204,7 @@ def test_run_calls_once_on_every_engine(cluster: Cluster) -> None:
 def test_pushed_names_are_there_for_pull_and_for_executors_to_come(cluster: Cluster) -> None:
     cluster.push({"pushed": [1, 2]})
 
-    assert cluster.pull("pushed") == dict.fromkeys(cluster.engines().index, [1, 2])
+    assert cluster.pull("pushed") == {e: [1, 2] for e in cluster.engines().index}
     cluster.restart()
     assert set(map(tuple, cluster.pull("pushed").values())) == {(1, 2)}
 
@@ -483,11 +484,15 @@ def test_the_with_statement_waits_for_what_is_open(up: Up) -> None:
 
 
 def test_an_error_in_the_with_statement_cancels_what_is_open(up: Up, gate: Path) -> None:
-    futures = []
+    futures: list[nbcluster.Future[Any]] = []
 
-    with pytest.raises(KeyError), up(1) as cluster:
-        futures += [cluster.submit(calls.wait_for, str(gate)) for _ in range(3)]
-        raise KeyError
+    def fail() -> None:
+        with up(1) as cluster:
+            futures.extend(cluster.submit(calls.wait_for, str(gate)) for _ in range(3))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
 
     assert all(f.cancelled() for f in futures)
 

@@ -15,6 +15,7 @@ import pytest
 
 import nbcluster
 from nbcluster import Backoff, Cluster, Future
+from nbcluster.transport.rundir import cluster_dir
 from tests.conftest import Up
 from tests.helpers import eventually
 from tests.integration import calls
@@ -48,9 +49,20 @@ def journal_of(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def journaled(up: Up, tmp_path: Path) -> Cluster:
+def leftovers() -> Iterator[list[str]]:
+    """Return a list for names of clusters; their large results, kept for a next start, go."""
+    names: list[str] = []
+    yield names
+    for name in names:
+        cluster_dir(name).remove()
+
+
+@pytest.fixture
+def journaled(leftovers: list[str], up: Up, tmp_path: Path) -> Cluster:
     """Return a cluster of two engines whose journal outlives it."""
-    return up(2, journal=journal_of(tmp_path))
+    cluster = up(2, journal=journal_of(tmp_path))
+    leftovers.append(cluster.name)
+    return cluster
 
 
 @pytest.fixture
@@ -72,7 +84,7 @@ def results(futures: list[Future[Any]]) -> list[Any]:
 def test_all_tasks_succeed_when_an_engine_is_killed_among_200_of_50_ms(up: Up) -> None:
     cluster = up(2)
     engines = set(cluster.engines().index)
-    futures = [cluster.submit(lambda i=i: (time.sleep(0.05), i)[1]) for i in range(200)]  # type: ignore[misc]
+    futures = [cluster.submit(calls.slowly, 0.05, i) for i in range(200)]
     eventually(lambda: cluster.stats()["succeeded"] >= 20)
 
     killed = sorted(engines)[0]
@@ -116,7 +128,7 @@ def test_an_engine_that_is_stopped_for_a_while_keeps_its_tasks(up: Up) -> None:
 
 def test_many_executors_that_die_at_once_cost_only_what_they_ran(up: Up) -> None:
     cluster = up(2, slots=2)
-    futures = [cluster.submit(lambda i=i: (time.sleep(0.02), i)[1]) for i in range(200)]  # type: ignore[misc]
+    futures = [cluster.submit(calls.slowly, 0.02, i) for i in range(200)]
     eventually(lambda: cluster.stats()["succeeded"] >= 10)
 
     for pids in cluster.engines().executor_pids:
@@ -175,9 +187,7 @@ def test_engines_come_back_with_what_they_run_and_nothing_runs_twice(
 ) -> None:
     ran = tmp_path / "ran"
     engines = set(journaled.engines().index)
-    futures = [
-        journaled.submit(calls.append_when, str(gate), str(ran), str(i)) for i in range(4)
-    ]
+    futures = [journaled.submit(calls.append_when, str(gate), str(ran), str(i)) for i in range(4)]
     eventually(lambda: journaled.stats()["running"] == 2)
 
     kill_master(journaled)
@@ -284,7 +294,7 @@ def test_while_there_is_no_master_futures_say_so_and_submit_does_not_wait(
 def test_engine_and_master_may_die_together(
     journaled: Cluster, start_again: Callable[[Cluster], Cluster]
 ) -> None:
-    futures = [journaled.submit(lambda i=i: (time.sleep(0.02), i)[1]) for i in range(100)]  # type: ignore[misc]
+    futures = [journaled.submit(calls.slowly, 0.02, i) for i in range(100)]
     eventually(lambda: journaled.stats()["succeeded"] >= 10)
     engine = int(journaled.engines().pid.iloc[0])
     os.kill(int(journaled.stats()["master_pid"]), signal.SIGKILL)

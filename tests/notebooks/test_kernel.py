@@ -135,7 +135,8 @@ def test_a_killed_busy_kernel_takes_everything_with_it(ipython: Kernel, name: st
     pids = start(ipython, name)
     ipython.run(
         "kept = cluster.submit(bytes, 20_000_000); kept.exception()\n"
-        "sent = cluster.submit(len, bytearray(20_000_000)); sleeper = cluster.submit(time.sleep, 60)"
+        "sent = cluster.submit(len, bytearray(20_000_000))\n"
+        "sleeper = cluster.submit(time.sleep, 60)"
     )
     wait_until_running(name, 1)
     pid = ipython.value("os.getpid()")
