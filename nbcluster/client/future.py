@@ -82,7 +82,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         self._output: dict[int, bytearray] | None = None
 
     @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
+    def _condition(self) -> threading.Condition:
         condition = self._own_condition
         if condition is None:
             with _birth:
@@ -90,6 +90,10 @@ class Future(concurrent.futures.Future[T], Generic[T]):
                 if condition is None:
                     condition = self._own_condition = threading.Condition()
         return condition
+
+    @_condition.setter
+    def _condition(self, condition: threading.Condition) -> None:
+        self._own_condition = condition
 
     # ------------------------------------------------------------------ what is known
 
