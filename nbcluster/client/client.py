@@ -40,6 +40,8 @@ FLUSH_AT: Final = 128
 QUIET_S: Final = 0.0003
 #: Seconds a question waits for its answer.
 ASK_S: Final = 30.0
+#: Seconds a question waits for the next master when the last one is gone.
+LOST_S: Final = 3.0
 #: Seconds after which counters that are known from before are given instead.
 STATS_S: Final = 3.0
 
@@ -217,7 +219,8 @@ class Client:
             self._requests.pop(number, None)
 
     def _await_master(self, timeout: float | None) -> bool:
-        deadline = time.monotonic() + (10.0 if timeout is None else min(timeout, 10.0))
+        limit = LOST_S if timeout is None else min(timeout, LOST_S)
+        deadline = time.monotonic() + limit
         while not self._link.is_open and time.monotonic() < deadline:
             time.sleep(0.02)
         return self._link.is_open

@@ -214,9 +214,11 @@ class Future(concurrent.futures.Future[T], Generic[T]):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             concurrent.futures.wait((self,), left)
         if not self.done():
+            hint = "It goes on; its why() says what it waits for."
+            if self._client is not None and self._client.link.is_lost:
+                hint = self._client.lost_text()
             raise TimeoutError(
-                f"task {self.id} has not ended within {timeout:g} s; it is {self.state}. "
-                "It goes on; its why() says what it waits for."
+                f"task {self.id} has not ended within {timeout:g} s; it is {self.state}. {hint}"
             )
 
     def _open(self) -> None:

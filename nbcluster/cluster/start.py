@@ -114,6 +114,7 @@ def start(
         _await_connection(process, where, timeout)
         cluster = _attached(where, timeout, owned=not chosen.persist, process=process)
         _await_engines(cluster, chosen, initializer, initargs, timeout)
+        _tell_resumed(cluster)
     except _StartedElsewhereError:
         return start(engines, name=name, timeout=timeout, **options)  # it will be attached to
     except BaseException:
@@ -122,6 +123,19 @@ def start(
             cluster.close()
         raise
     return cluster
+
+
+def _tell_resumed(cluster: Cluster) -> None:
+    """Say that there are tasks already: the journal of an earlier master goes on."""
+    counts = cluster.stats()
+    open_tasks = counts["pending"] + counts["running"] + counts["retrying"]
+    ended = counts["succeeded"] + counts["failed"] + counts["cancelled"]
+    if open_tasks or ended:
+        print(  # noqa: T201 - who starts a cluster should know that it is not empty
+            f"cluster {cluster.name!r} goes on where its last master ended: "
+            f"{open_tasks} open tasks, {ended} ended ones",
+            file=sys.stderr,
+        )
 
 
 class _StartedElsewhereError(Exception):
