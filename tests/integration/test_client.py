@@ -63,7 +63,8 @@ def test_as_completed_gives_futures_as_they_end(cluster: Cluster, gate: Path) ->
     slow: nbcluster.Future[Any] = cluster.submit(calls.wait_for, str(gate))
     fast: nbcluster.Future[Any] = cluster.submit(len, "ab")
 
-    order: Iterator[Any] = concurrent.futures.as_completed([slow, fast], END_S)
+    both: list[concurrent.futures.Future[Any]] = [slow, fast]
+    order = concurrent.futures.as_completed(both, END_S)
 
     assert next(order) is fast
     gate.touch()

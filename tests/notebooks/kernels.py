@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import json
 import os
 from collections.abc import Iterator
@@ -37,10 +38,15 @@ class Kernel:
             if message["msg_type"] == "stream":
                 printed.append(message["content"]["text"])
 
-        reply = self._client.execute_interactive(
-            code, store_history=False, output_hook=take, timeout=timeout
-        )
-        content = reply["content"]
+        # A kernel turns away what comes within a moment of a cell that failed: send it again.
+        status = "aborted"
+        deadline = time.monotonic() + timeout
+        while status == "aborted" and time.monotonic() < deadline:
+            reply = self._client.execute_interactive(
+                code, store_history=False, output_hook=take, timeout=timeout
+            )
+            content = reply["content"]
+            status = content["status"]
         assert content["status"] == "ok", "\n".join(content.get("traceback", ()))
         return "".join(printed)
 
