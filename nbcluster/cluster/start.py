@@ -27,7 +27,7 @@ from nbcluster.errors import (
     ClusterTimeoutError,
     OptionTypeError,
 )
-from nbcluster.master.config import MasterConfig
+from nbcluster.master.config import EXIT_LOCKED, MasterConfig
 from nbcluster.options import StartOptions
 from nbcluster.transport.connection import Connection, read_connection
 from nbcluster.transport.rundir import ClusterDir, FileLock, cluster_dir, known_clusters
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 #: Seconds for a master to come up, and for its engines.
 START_S = 30.0
 CONNECT_S = 9.0
-#: Exit code of a master that finds another one's lock.
-LOCKED = 2
 
 #: Reading ends of owner pipes lie in the masters; as long as we hold the other end, we live.
 _owner_pipe: tuple[int, int] | None = None
@@ -130,7 +128,7 @@ def _tell_resumed(cluster: Cluster) -> None:
     counts = cluster.stats()
     open_tasks = counts["pending"] + counts["running"] + counts["retrying"]
     ended = counts["succeeded"] + counts["failed"] + counts["cancelled"]
-    if open_tasks or ended:
+    if counts["epoch"] > 1 and (open_tasks or ended):  # else somebody was quick to submit
         print(  # noqa: T201 - who starts a cluster should know that it is not empty
             f"cluster {cluster.name!r} goes on where its last master ended: "
             f"{open_tasks} open tasks, {ended} ended ones",
@@ -253,7 +251,7 @@ def _await_connection(
             connection = read_connection(where.connection_file)
             if connection.pid == process.pid:
                 return connection
-        if process.poll() == LOCKED:
+        if process.poll() == EXIT_LOCKED:
             raise _StartedElsewhereError
         if process.poll() is not None:
             raise _start_error(where, process.returncode)

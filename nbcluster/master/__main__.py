@@ -21,7 +21,7 @@ from nbcluster.core.memo import Limits
 from nbcluster.errors import FencedError, NbclusterError
 from nbcluster.journal import Journal
 from nbcluster.master import rebuild
-from nbcluster.master.config import MasterConfig
+from nbcluster.master.config import EXIT_LOCKED, MasterConfig
 from nbcluster.master.keeper import Keeper
 from nbcluster.master.loop import Loop
 from nbcluster.transport.connection import Connection, new_key, write_connection
@@ -31,9 +31,8 @@ from nbcluster.wire import codec
 
 log = logging.getLogger("nbcluster.master")
 
-#: Exit codes that the starter reads.
+#: Exit code of a master that could not start; the reason is on its standard error.
 EXIT_FAILED = 1
-EXIT_LOCKED = 2
 
 
 def main(argv: list[str]) -> int:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+
+#: Exit code of a master that finds another one's lock; its starter attaches to that one.
+EXIT_LOCKED: Final = 2
 
 
 class MasterConfig(msgspec.Struct, frozen=True, kw_only=True):
