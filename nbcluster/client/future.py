@@ -65,14 +65,12 @@ class Future(concurrent.futures.Future[T], Generic[T]):
     _ended: Ended | None
 
     def __init__(self, client: Client | None = None, task: str = "", name: str = "") -> None:
-        # As the base class does, but for the condition: most futures end before anybody waits,
-        # and to make one costs more than all the rest of a submission's bookkeeping.
+        # As the base class does, but for the condition and who waits on it: most futures end
+        # before anybody waits, and to make these costs more than all the rest of a submission.
         self._own_condition: threading.Condition | None = None
         self._state = PENDING
         self._result = None
         self._exception = None
-        self._waiters: list[Any] = []
-        self._done_callbacks: list[Any] = []
         self._client = client
         self.id = task
         self.name = name
@@ -88,12 +86,19 @@ class Future(concurrent.futures.Future[T], Generic[T]):
             with _birth:
                 condition = self._own_condition
                 if condition is None:
-                    condition = self._own_condition = threading.Condition()
+                    condition = self._make_condition()
         return condition
 
     @_condition.setter
     def _condition(self, condition: threading.Condition) -> None:
         self._own_condition = condition
+
+    def _make_condition(self) -> threading.Condition:
+        """Make what the base class needs once anybody waits or wants to be called."""
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Any] = []
+        condition = self._own_condition = threading.Condition()  # last: who sees it finds both
+        return condition
 
     # ------------------------------------------------------------------ what is known
 
@@ -387,7 +392,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
 
     def disown(self, error: BaseException) -> None:
         """Fail in silence: in a fork, who waits for it and the callbacks are the parent's."""
-        self._own_condition = threading.Condition()
+        self._make_condition()
         if self._state in (PENDING, RUNNING):
             self._exception, self._state, self._opened = error, FINISHED, True
 

@@ -16,6 +16,7 @@ import re
 import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from time import monotonic
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any, Final, TypeVar
 from weakref import ref
@@ -59,6 +60,10 @@ _FIXED: Final = frozenset(
 )
 
 
+#: Seconds for which a local module counts as unchanged once its file was looked at: what a loop
+#: submits meanwhile could reach its executor before a change or after it anyway.
+LOOK_S: Final = 0.0002
+
 #: Modules whose generated methods hold only working state beside what the class says anyway.
 _GENERATED: Final = frozenset({"dataclasses", "reprlib"})
 
@@ -80,6 +85,7 @@ class Watch:
     functions: list[tuple[ref[FunctionType], CodeType, Any]] = field(default_factory=list)
     sizes: list[tuple[Any, int]] = field(default_factory=list)  #: mapping, number of items
     stamps: list[Stamp] = field(default_factory=list)  #: local modules as they were on disk
+    looked_at: float = 0.0  #: when they were last found unchanged
 
     def holds(self) -> bool:
         """Return whether nothing changed."""
@@ -105,7 +111,15 @@ class Watch:
         for mapping, size in self.sizes:
             if len(mapping) != size:
                 return False
-        return all(stamp(old[0], old[1]) == old for old in self.stamps)
+        return not self.stamps or self._files_hold()
+
+    def _files_hold(self) -> bool:
+        now = monotonic()
+        if now - self.looked_at > LOOK_S:
+            if any(stamp(old[0], old[1]) != old for old in self.stamps):
+                return False
+            self.looked_at = now
+        return True
 
 
 def watch_function(function: FunctionType, modules: Iterable[str]) -> Watch | None:
