@@ -11,6 +11,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -20,6 +21,9 @@ from nbcluster.journal import reading, rows
 from nbcluster.journal.files import FileChanges, PayloadFiles
 from nbcluster.journal.replay import touched
 from nbcluster.journal.rows import FILE_BYTES, Entry, Ref, Snapshot
+
+#: Tasks asked for in one statement: below what any SQLite takes.
+_AT_ONCE: Final = 500
 
 SnapshotOf = Callable[[str], Task | None]
 
@@ -114,9 +118,12 @@ class Cleaner:
     def clean(self, turns: Oldest, redriven: Redrives, snapshot_of: SnapshotOf) -> None:
         """Replace the turns by snapshots of the tasks they touch."""
         waiting = deque(turns.tasks.items())
+        known = self._snapshots(list(turns.tasks))
         while waiting:
             task, last = waiting.popleft()
-            if self._clean_task(task, last, snapshot_of):
+            if task not in turns.tasks:
+                known.update(self._snapshots([task]))
+            if self._clean_task(task, last, known.get(task), snapshot_of):
                 # A record that made one task out of another is skipped at a replay for both or
                 # for none. Any snapshot of the new task is newer than that record.
                 waiting.extend((new, 0) for new in redriven.of(task) if new not in turns.tasks)
@@ -140,12 +147,24 @@ class Cleaner:
             (self._head, cleaned, crc, header),
         )
 
-    def _clean_task(self, name: str, last: int, snapshot_of: SnapshotOf) -> bool:
-        """Bring the task's snapshot up to the head, unless it holds turn ``last`` already."""
-        execute = self._database.execute
-        row = execute("SELECT seq FROM snapshot WHERE task = ?", (name,)).fetchone()
-        if row is not None and row[0] >= last:
+    def _snapshots(self, tasks: list[str]) -> dict[str, int]:
+        """Return at which turns the snapshots are that these tasks have."""
+        found: dict[str, int] = {}
+        for first in range(0, len(tasks), _AT_ONCE):
+            some = tasks[first : first + _AT_ONCE]
+            marks = ",".join("?" * len(some))
+            found.update(
+                self._database.execute(
+                    f"SELECT task, seq FROM snapshot WHERE task IN ({marks})", some
+                )
+            )
+        return found
+
+    def _clean_task(self, name: str, last: int, known: int | None, snapshot_of: SnapshotOf) -> bool:
+        """Bring the task's snapshot, ``known`` so far, up to the head, unless it holds ``last``."""
+        if known is not None and known >= last:
             return False
+        execute = self._database.execute
         task = snapshot_of(name)
         if task is not None:
             new = rows.snapshot_row(name, self._head, self._snapshot(task))
@@ -157,7 +176,7 @@ class Cleaner:
             execute("INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?, ?)", new)
             self.tombstones[name] = self._head
             self.changes.unneeded += [(name, place, ref) for place, ref in refs.items()]
-        elif row is not None and name not in self.tombstones:
+        elif known is not None and name not in self.tombstones:
             execute("DELETE FROM snapshot WHERE task = ?", (name,))
         return True
 

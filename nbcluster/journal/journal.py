@@ -207,7 +207,7 @@ class Journal:
             with self._writing(power=power):
                 if not records:
                     self._check_epoch(epoch)
-                elif rows.are_plain(records):
+                elif rows.are_plain(records, self._files.refs):
                     self._append(Entry(epoch, now, records))
                     self._advance(len(records))
                 else:

@@ -7,7 +7,7 @@ which file they lie (`Ref`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final, TypeVar
 from zlib import crc32
 
@@ -152,11 +152,19 @@ def read_template(number: int, crc: object, blob: object) -> Template:
 # --------------------------------------------------------------------------- records
 
 _WITH_PAYLOAD: Final = frozenset({Succeeded, Failed})
-_SPECIAL: Final = frozenset({Defined, TemplateKnown, Dropped, Redriven, Forgotten})
+_SPECIAL: Final = frozenset({Defined, TemplateKnown, Dropped, Redriven})
 
 
-def are_plain(records: Iterable[Record]) -> bool:
-    """Return whether the records can go into the log just as they are."""
+def are_plain(records: Iterable[Record], with_files: Collection[str]) -> bool:
+    """Return whether the records can go into the log just as they are.
+
+    Parameters
+    ----------
+    records
+        Those of one turn.
+    with_files
+        Tasks that have payloads in files.
+    """
     for record in records:
         kind = type(record)
         if kind is Submitted:
@@ -164,6 +172,9 @@ def are_plain(records: Iterable[Record]) -> bool:
                 return False
         elif kind in _WITH_PAYLOAD:
             if len(record.payload) > FILE_BYTES:  # type: ignore[union-attr]
+                return False
+        elif kind is Forgotten:
+            if with_files and any(task in with_files for task in record.tasks):  # type: ignore[union-attr]
                 return False
         elif kind in _SPECIAL:
             return False

@@ -487,6 +487,26 @@ def test_a_snapshot_that_is_new_enough_is_not_written_again(place: Place) -> Non
     assert asked == ["a"]
 
 
+def test_a_cleaning_of_very_many_tasks_knows_the_snapshot_of_each(place: Place) -> None:
+    journal, model = place.open(), Model()
+    names = [f"t{n}" for n in range(1_203)]
+    write(journal, model, [known(), *map(submitted, names)])
+    clean(journal, model, 10_000)
+    asked: list[str] = []
+    for some in (names, names[::2], names[1::2]):
+        write(journal, model, turn(*map(started, some)))
+
+    def snapshot_of(task: str) -> Task | None:
+        asked.append(task)
+        return model.tasks.get(task)
+
+    while journal.checkpoint(snapshot_of, model.header, 1):
+        pass
+
+    assert sorted(asked) == sorted(names)  # once each: the later turns found a newer snapshot
+    assert place.rebuilt().tasks == model.tasks
+
+
 def test_tasks_come_back_in_order_of_submission_and_share_their_template(place: Place) -> None:
     journal, model = place.open(), Model()
     write(journal, model, [known(), *(submitted(task) for task in "cab")])
