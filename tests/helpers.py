@@ -58,6 +58,14 @@ def eventually(
         pause = min(pause * 1.5, 0.05)
 
 
+def has_ended(process: psutil.Process) -> bool:
+    """Return whether the process runs no more, taken in by its parent or not."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # between the two questions
+        return True
+
+
 @dataclass(frozen=True)
 class Left:
     """What exists now and could be left over later: processes, threads, files."""

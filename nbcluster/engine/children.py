@@ -16,6 +16,7 @@ from typing import Final
 from nbcluster.engine import processes
 from nbcluster.engine.capture import last_lines, read_segment
 from nbcluster.engine.executor.birth import STACK_SIGNAL, STACK_SUFFIX, ExecutorOptions
+from nbcluster.transport.descriptors import watch
 from nbcluster.transport.page import (
     BEGUN,
     CURRENT,
@@ -29,6 +30,8 @@ from nbcluster.transport.page import (
     page_name,
 )
 
+#: For results to leave, or for zmq to notice that it cannot work any more.
+_DEAF_S: Final = 3.0
 _APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 
 
@@ -73,6 +76,7 @@ class Child:
     kill_token: int = 0  #: the attempt that is being stopped
     kill_due: float = 0.0  #: when that is done by force
     killed: bool = False  #: by force
+    deaf_due: float = 0.0  #: when that is done to one that closed its descriptors
     told: int = 0  #: token that the master knows to have begun
     watched: int = 0  #: token to which `Stream.sent` belongs
     progress_seen: int = 0
@@ -94,16 +98,24 @@ class Child:
 
     def interrupt(self, token: int, due: float) -> None:
         """Stop the attempt of ``token``, gently until ``due``; nothing, if it does not run."""
-        self.page.words[KILL] = token
+        # The word is not written for what does not run: the signal for what does may be on its way.
         if self.page.words[CURRENT] == token and self.kill_token != token:
+            self.page.words[KILL] = token
             self.kill_token, self.kill_due = token, due
             os.kill(self.pid, signal.SIGINT)
 
     def enforce(self, now: float) -> None:
-        """Kill it, if the attempt that was to stop did not."""
-        if not self.kill_token or self.killed:
+        """Kill it, if the attempt that was to stop did not, or if it should have left by itself."""
+        if self.killed:
             return
-        if self.page.words[CURRENT] != self.kill_token:
+        current = self.page.words[CURRENT]
+        if self.deaf_due and current:
+            self.deaf_due = now + _DEAF_S
+        elif self.deaf_due and now >= self.deaf_due:
+            self.kill()
+        if not self.kill_token:
+            return
+        if current != self.kill_token:
             self.kill_token = 0
         elif now >= self.kill_due:
             self.kill()
@@ -146,6 +158,12 @@ class Child:
         self.is_ordered = True
         self.page.words[STOP] = 1
         self.wake()
+
+    def leave_by_itself(self, now: float) -> None:
+        """Let it end after what it runs, which need not have closed the descriptors."""
+        self.page.words[STOP] = 1
+        self.page.poke()
+        self.deaf_due = now + _DEAF_S
 
     def terminate(self) -> None:
         """Have it end at once, unless user code has other plans."""
@@ -252,7 +270,7 @@ class Nursery:
             executor,
             slot,
             pid,
-            processes.watch(pid),
+            watch(pid),
             page,
             page_path,
             (out, err),

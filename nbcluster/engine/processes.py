@@ -4,56 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
 from typing import Final
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-_POLL_S: Final = 0.2
 
 
-def watch(pid: int) -> int:
-    """Return a descriptor that becomes readable when the process ends.
-
-    Where the system has no such thing, a thread looks for the process five times a second.
-
-    Raises
-    ------
-    ProcessLookupError
-        If there is no such process.
-    """
-    if hasattr(os, "pidfd_open"):
-        return os.pidfd_open(pid)
-    _probe(pid)
-    reader, writer = os.pipe()
-    Thread(target=_wait_for, args=(pid, writer), name=f"watch-{pid}", daemon=True).start()
-    return reader
-
-
-def _probe(pid: int) -> None:
-    with suppress(PermissionError):  # there, and somebody else's
-        os.kill(pid, 0)
-
-
-def _wait_for(pid: int, writer: int) -> None:
-    try:
-        while not _is_over(pid):
-            time.sleep(_POLL_S)
-    finally:
-        os.close(writer)  # the other end becomes readable
-
-
-def _is_over(pid: int) -> bool:
-    try:
-        # A child that ended stays to be waited for: `reap` does that.
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:  # not a child of ours
+def is_stopped(pid: int) -> bool:
+    """Return whether a child of this process is stopped, as by SIGSTOP."""
+    if hasattr(os, "waitid"):
         try:
-            _probe(pid)
-        except ProcessLookupError:
-            return True
+            options = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, pid, options) is not None
+        except ChildProcessError:  # it has ended
+            return False
+    import psutil  # 20 ms, and needed only here
+
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:
         return False
 
 

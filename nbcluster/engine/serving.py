@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from pathlib import Path
 
@@ -21,6 +22,8 @@ def serve(options: EngineOptions) -> int:
         0, or 3 if the master refused the engine.
     """
     _log_to(options)
+    if options.owner_fd is not None:
+        os.set_inheritable(options.owner_fd, False)  # before executors are started
     engine = options.engine or ids.random_id("e", 6)
     nursery = Nursery(
         options.connection, _run_directory(options), options.memory_limit, options.imports

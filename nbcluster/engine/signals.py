@@ -7,7 +7,7 @@ import signal
 from contextlib import suppress
 from types import FrameType
 
-from nbcluster.engine import processes
+from nbcluster.transport.descriptors import wakeup_pipe, watch
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -17,9 +17,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.count = 0
-        self.fd, self._writer = os.pipe()
-        for fd in (self.fd, self._writer):
-            os.set_blocking(fd, False)
+        self.fd, self._writer = wakeup_pipe()
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in _STOPPING:
             signal.signal(number, self._note)
@@ -58,8 +56,7 @@ def watch_owner(fd: int | None, pid: int | None) -> list[int]:
     """
     found = []
     if fd is not None:
-        os.set_inheritable(fd, False)
         found.append(fd)
     if pid is not None:
-        found.append(processes.watch(pid))
+        found.append(watch(pid))
     return found

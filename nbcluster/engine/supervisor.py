@@ -16,8 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import zmq
-
 from nbcluster.engine import processes
 from nbcluster.engine.children import Child
 from nbcluster.engine.connecting import MasterLink
@@ -29,8 +27,10 @@ from nbcluster.engine.stacks import Stacks
 from nbcluster.engine.watching import Watcher, shorten_idle
 from nbcluster.errors import MalformedError
 from nbcluster.transport.connection import Connection
+from nbcluster.transport.descriptors import watch
 from nbcluster.transport.page import CURRENT
 from nbcluster.transport.rundir import ClusterDir, FileLock
+from nbcluster.transport.sockets import end_context
 from nbcluster.wire import codec
 from nbcluster.wire import messages as m
 
@@ -172,6 +172,7 @@ class Supervisor:
         if is_due:
             self._beat_due = now + BEAT_S
             shorten_idle(children)
+            self._end_stopped(children)
         pids = [os.getpid(), *(child.pid for child in children)]
         rss = sum(map(processes.resident_bytes, pids))
         if self._outbox.tell(m.Beat(sight.running, sight.progress, rss)):
@@ -180,6 +181,17 @@ class Supervisor:
                 child.told = tokens.get(child.id, 0)
 
     # ------------------------------------------------------------------ executors
+
+    def _end_stopped(self, children: list[Child]) -> None:
+        """End executors that somebody stopped while nothing ran: what is sent to them would wait.
+
+        One that is stopped in an attempt is left to that attempt's timeout, or to a debugger.
+        """
+        for child in children:
+            if not child.page.words[CURRENT] and processes.is_stopped(child.pid):
+                log.warning("executor %s is stopped by a signal: it is replaced", child.id)
+                child.is_ordered = True
+                child.kill()
 
     def _listen(self, fd: int, callback: Callable[[], None], events: int = select.POLLIN) -> None:
         self._callbacks[fd] = callback
@@ -195,10 +207,10 @@ class Supervisor:
         self._listen(child.control_fd, lambda: self._executor_is_deaf(child), 0)
 
     def _executor_is_deaf(self, child: Child) -> None:
-        """It ends, or user code has closed its descriptors: then no result can come from it."""
+        """It ends, or user code has closed its descriptors: then it must be replaced."""
         self._forget(child.control_fd)
         log.info("executor %s has closed its descriptors, or is about to end", child.id)
-        child.kill()
+        child.leave_by_itself(_monotonic())
 
     def _executor_died(self, child: Child) -> None:
         self._forget(child.pidfd)
@@ -303,7 +315,7 @@ class Supervisor:
         self._unwatch_master()
         if connection.host == os.uname().nodename:
             with suppress(ProcessLookupError):
-                self._master_fd = processes.watch(connection.pid)
+                self._master_fd = watch(connection.pid)
                 self._listen(self._master_fd, self._master_died)
 
     def _unwatch_master(self) -> None:
@@ -353,7 +365,7 @@ class Supervisor:
         self._unwatch_master()
         self._link.close(200)
         self._signals.close()
-        zmq.Context.instance().term()
+        end_context()
         if self._dies_with_owner:
             self._tidy_after_owner()
         log.info("processed %d", self.processed)

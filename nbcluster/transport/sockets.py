@@ -7,6 +7,7 @@ must be asked before each poll and after each send.
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
 from typing import Any, Final
@@ -22,6 +23,25 @@ _NOBLOCK: Final = zmq.NOBLOCK
 _SNDMORE: Final = zmq.SNDMORE | zmq.NOBLOCK
 
 
+#: By process id, since a forked child must not touch its parent's.
+_contexts: Final[dict[int, zmq.Context[zmq.Socket[bytes]]]] = {}
+
+
+def _context() -> zmq.Context[zmq.Socket[bytes]]:
+    """Return the context of all our sockets: not zmq's common one, which user code may end."""
+    known = _contexts.get(os.getpid())
+    if known is None:
+        known = _contexts[os.getpid()] = zmq.Context()
+    return known
+
+
+def end_context() -> None:
+    """End the context, once all sockets are closed: what is queued has left after this."""
+    known = _contexts.pop(os.getpid(), None)
+    if known is not None:
+        known.term()
+
+
 class Dealer:
     """A peer's connection to the master.
 
@@ -31,8 +51,8 @@ class Dealer:
         The master's address, as ``ipc:///…``. It need not be bound yet.
     """
 
-    def __init__(self, address: str, context: zmq.Context[zmq.Socket[bytes]] | None = None) -> None:
-        self._socket = (context or zmq.Context.instance()).socket(zmq.DEALER)
+    def __init__(self, address: str) -> None:
+        self._socket = _context().socket(zmq.DEALER)
         # Random for each session: a ROUTER ignores a second peer of an identity it knows.
         self._socket.identity = secrets.token_bytes(8)
         self._socket.linger = 0
@@ -72,8 +92,7 @@ class Router:
     """The master's socket. Peers are named by the random identity of their session."""
 
     def __init__(self, address: str, max_frame_bytes: int) -> None:
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self._socket = context.socket(zmq.ROUTER)
+        self._socket = _context().socket(zmq.ROUTER)
         self._socket.linger = 200
         self._socket.router_mandatory = True  # an unknown peer raises; it is not dropped in silence
         self._socket.sndhwm = HIGH_WATER_MARK

@@ -77,3 +77,11 @@ def who_am_i() -> tuple[str, int, str]:
     task = nbcluster.current_task()
     assert task is not None
     return task.id, task.attempt, task.name
+
+
+def size(data: bytes) -> int:
+    return len(data)
+
+
+def first_and_size(data: bytes) -> tuple[int, int]:
+    return data[0], len(data)

@@ -231,14 +231,16 @@ class FakeMaster:
         self._definitions[found.hash] = found
         return found.hash
 
-    def set_up(self, version: int, *calls: Callable[[], Any], executor: str = "") -> None:
+    def set_up(
+        self, version: int, *calls: Callable[[], Any], executor: str = "", is_vital: bool = True
+    ) -> None:
         """Have an executor make calls before its next run."""
         hashes = [self.define(fn) for fn in calls]
         payload = self._packer.dumps_call((), {})[0]
         setup = m.Setup(
             version,
             [self._definitions[name] for name in hashes],
-            [(name, payload, ()) for name in hashes],
+            [(version, name, payload, (), is_vital) for name in hashes],
         )
         self.send(executor or self.executor(), setup)
 

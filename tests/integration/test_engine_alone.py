@@ -659,6 +659,25 @@ def test_who_ignores_the_interrupt_is_killed_after_the_grace(
     assert (death.token, death.signal, death.expected) == (token, "SIGKILL", True)
 
 
+def test_an_order_for_what_only_waits_does_not_call_off_the_interrupt_of_what_runs(
+    engine: Engine, master: FakeMaster
+) -> None:
+    executor, gate = master.executor(), master.root / "began"
+    running, waiting = master.run_all([(_sleep, (str(gate),)), (lambda: 1, ())])
+    eventually(gate.exists)
+    os.kill(pid_of(master, executor), signal.SIGSTOP)  # so that both orders come before it looks
+
+    master.order(m.Revoke(executor, waiting))
+    master.order(m.Kill(executor, running, "cancel", 60.0))
+    master.order(m.Kill(executor, waiting, "cancel", 60.0))
+    master.order(m.Revoke(executor, waiting))
+    master.until(lambda: len(master.heard(m.Revoked)) == 2)  # so the orders were carried out
+    os.kill(pid_of(master, executor), signal.SIGCONT)
+
+    assert master.outcome(running).verdict == Verdict.INTERRUPTED
+    assert master.heard(m.ExecutorDied) == []
+
+
 def test_a_late_kill_order_hits_nobody(engine: Engine, master: FakeMaster) -> None:
     executor, gate = master.executor(), master.root / "gate"
 
@@ -797,6 +816,22 @@ def test_a_setup_that_fails_is_told_and_ends_the_executor(
     assert answer.version == 4
     assert "RuntimeError: no database" in answer.error
     assert master.death().exit_code == 78
+
+
+def test_a_setup_that_can_be_done_without_is_told_and_the_executor_goes_on(
+    engine: Engine, master: FakeMaster
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("no such module")
+
+    master.set_up(4, fail, is_vital=False)
+    answer = master.until(lambda: master.heard(m.SetupDone))[0]
+
+    assert (answer.version, answer.error) == (4, "")
+    ((version, error),) = answer.without
+    assert version == 4
+    assert "RuntimeError: no such module" in error
+    assert master.value(master.run(lambda: 7)) == 7
 
 
 # --------------------------------------------------------------------------- slots

@@ -17,7 +17,7 @@ import nbcluster
 from nbcluster import Backoff, Cluster, Future
 from nbcluster.transport.rundir import cluster_dir
 from tests.conftest import Up
-from tests.helpers import eventually
+from tests.helpers import eventually, has_ended
 from tests.integration import calls
 
 END_S: Final = 40.0
@@ -27,7 +27,7 @@ def kill(pid: int) -> None:
     """Kill a process and wait until it is gone."""
     process = psutil.Process(pid)
     process.kill()
-    eventually(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+    eventually(lambda: has_ended(process))
 
 
 def kill_master(cluster: Cluster) -> None:

@@ -11,13 +11,12 @@ from __future__ import annotations
 import importlib
 import os
 import select
+import signal
 import sys
 import time
 from collections import deque
 from threading import Lock, Thread
 from typing import Final
-
-import zmq
 
 from nbcluster.core.model import Outcome, Run
 from nbcluster.current import CurrentTask, provide_current
@@ -44,6 +43,7 @@ from nbcluster.transport.page import (
     Page,
     page_name,
 )
+from nbcluster.transport.sockets import end_context
 from nbcluster.wire import codec
 from nbcluster.wire import messages as m
 
@@ -204,19 +204,22 @@ class Executor:
                 self._exit = EXIT_REFUSED
 
     def _set_up(self, message: m.Setup) -> None:
-        """Run the setups that have not run here; one that fails ends this process."""
+        """Run the setups that have not run here; a vital one that fails ends this process."""
         assert self._attempts is not None
+        without: list[tuple[int, str]] = []
         if message.version > self._setup:
             self._attempts.library.add(message.definitions)
-            for name, payload, blobs in message.calls:
+            for version, name, payload, blobs, is_vital in message.calls:
                 error = self._attempts.call(name, payload, blobs)
-                if error:
+                if error and is_vital:
                     print(f"a setup failed: {error}", file=sys.stderr)
                     self._send(m.SetupDone(message.version, error))
                     self._exit = EXIT_SETUP
                     return
+                if error:
+                    without.append((version, error))
             self._setup = message.version
-        self._send(m.SetupDone(message.version))
+        self._send(m.SetupDone(message.version, without=without))
 
     def _send(self, message: m.FromExecutor | m.ExecutorHello) -> None:
         with self._lock:
@@ -301,6 +304,8 @@ class Executor:
 
     def _accompany(self) -> None:
         """Be the companion; see the top of this module."""
+        # One that this thread took would not wake the main thread, where handlers run.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while os.read(self._options.alarm_fd, 1):
             self._flush(beside=True)
         end_group()
@@ -318,4 +323,4 @@ class Executor:
             self._receive()
         self._streams.flush()
         self._link.close(200)
-        zmq.Context.instance().term()
+        end_context()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -26,6 +27,7 @@ class Streams:
         # Descriptors of our own: user code may close or redirect 1 and 2.
         self.out_fd = os.dup(1)
         self.err_fd = os.dup(2)
+        self._files = os.fstat(0), os.fstat(1), os.fstat(2)
         self.stdout: TextIO = _line_buffered(1)
         self.stderr: TextIO = _line_buffered(2)
         self.stdin: TextIO = sys.stdin
@@ -42,9 +44,9 @@ class Streams:
 
     def restore(self) -> None:
         """Put back what user code replaced or closed."""
-        if self.stdout.closed:
+        if _is_closed(self.stdout):
             self.stdout = _line_buffered(1)
-        if self.stderr.closed:
+        if _is_closed(self.stderr):
             self.stderr = _line_buffered(2)
         if self.stdin.closed:
             self.stdin = io.TextIOWrapper(io.FileIO(os.devnull), encoding="utf-8")
@@ -58,9 +60,11 @@ class Streams:
 
     def take(self, token: int) -> tuple[bytes, bytes]:
         """Return what the attempt wrote, and begin new segments."""
-        for number, own in ((1, self.out_fd), (2, self.err_fd)):
-            if not _is_same(number, own):
-                os.dup2(own, number)
+        in_file, out_file, err_file = self._files
+        if not _is(0, in_file):
+            _reopen_input()
+        self.out_fd = _both(1, self.out_fd, out_file)
+        self.err_fd = _both(2, self.err_fd, err_file)
         out_end = os.lseek(self.out_fd, 0, os.SEEK_END)
         err_end = os.lseek(self.err_fd, 0, os.SEEK_END)
         dropped_out, dropped_err = self._page.dropped(token)
@@ -73,11 +77,43 @@ class Streams:
         return out, err
 
 
-def _is_same(number: int, own: int) -> bool:
+def _both(number: int, own: int, file: os.stat_result) -> int:
+    """Have ``number`` be the file again; return a descriptor of our own for it.
+
+    Raises
+    ------
+    OSError
+        If user code has closed or replaced both.
+    """
+    if not _is(own, file):
+        if not _is(number, file):
+            raise OSError(errno.EBADF, "user code has closed the descriptors of the output")
+        return os.dup(number)
+    if not _is(number, file):
+        os.dup2(own, number)
+    return own
+
+
+def _reopen_input() -> None:
+    null = os.open(os.devnull, os.O_RDONLY)
+    if null != 0:  # else 0 was closed, and is the first that is free
+        os.dup2(null, 0)
+        os.close(null)
+    os.set_inheritable(0, True)
+
+
+def _is(fd: int, file: os.stat_result) -> bool:
     try:
-        return os.path.sameopenfile(number, own)
+        return os.path.samestat(os.fstat(fd), file)
     except OSError:
         return False
+
+
+def _is_closed(stream: TextIO) -> bool:
+    try:
+        return stream.closed
+    except ValueError:  # detached
+        return True
 
 
 def _line_buffered(fd: int) -> TextIO:
