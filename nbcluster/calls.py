@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
+
+#: What the setup of an initializer binds: another initializer replaces it. No name of a user's.
+INITIALIZER: Final = ("initializer()",)
 
 
 def run_chunk(fn: Callable[..., Any], chunk: Sequence[tuple[Any, ...]]) -> list[Any]:

@@ -158,22 +158,36 @@ class DependencyError(TaskError):
 
 
 class TaskCrashedError(NbclusterError, BrokenExecutor):
-    """A task used up its crash budget: its executor died under it again and again."""
+    """A task used up its crash budget, or was to run at most once: its executor died under it."""
 
     def __init__(
-        self, task: str, crashes: int, signal: str, peak_bytes: int, stderr: str = ""
+        self,
+        task: str,
+        crashes: int,
+        signal: str,
+        peak_bytes: int,
+        stderr: str = "",
+        at_most_once: int = 0,
     ) -> None:
-        super().__init__(task, crashes, signal, peak_bytes, stderr)
+        super().__init__(task, crashes, signal, peak_bytes, stderr, at_most_once)
         self.task, self.crashes, self.signal = task, crashes, signal
         self.peak_bytes, self.stderr = peak_bytes, stderr
+        self.at_most_once = at_most_once
 
     def __str__(self) -> str:
         times = "once" if self.crashes == 1 else f"{self.crashes} times"
         tail = f"\nLast lines of its stderr:\n{self.stderr}" if self.stderr else ""
+        last = "" if self.crashes == 1 else ", the last time"
+        advice = "It is not tried again. Allow more with options(max_crashes=)."
+        if self.at_most_once:
+            advice = (
+                "It was to run at most once, so it is not run again, whatever max_crashes= says; "
+                "submit it anew if it may run twice."
+            )
+        peak = f"at a peak of {self.peak_bytes / 2**20:.0f} MiB"
         return (
-            f"task {self.task} ended its executor {times}, the last time by {self.signal} "
-            f"at a peak of {self.peak_bytes / 2**20:.0f} MiB. It is not tried again; other tasks "
-            f"are unharmed. Allow more with options(max_crashes=).{tail}"
+            f"task {self.task} ended its executor {times}{last} by {self.signal} {peak}. "
+            f"{advice} Other tasks are unharmed.{tail}"
         )
 
 
@@ -189,6 +203,17 @@ class InitializerError(NbclusterError, BrokenExecutor):
             f"the initializer failed in the executors: {self.message}. "
             "Mend it and start the cluster again."
         )
+
+
+class PushError(NbclusterError, RuntimeError):
+    """What was pushed cannot be loaded by the executors; its names are not bound there."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"what was pushed cannot be loaded on the engines: {self.message}"
 
 
 class RemoteTraceback(NbclusterError):

@@ -11,7 +11,7 @@ import re
 import secrets
 from typing import Final
 
-from nbcluster.errors import OptionError
+from nbcluster.errors import OptionError, OptionTypeError
 
 _ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"  # no l, o, 0, 1: ids are read aloud
 EPOCH_SHIFT: Final = 40  #: bits of a token below the epoch: 10^12 dispatches for each master
@@ -54,7 +54,8 @@ def check_name(name: object, what: str = "cluster name") -> str:
         characters than letters, digits, dot, dash and underscore.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise OptionError(
+        error = OptionError if isinstance(name, str) else OptionTypeError
+        raise error(
             f"{what} {name!r} must be 1 to 63 letters, digits, '.', '-' or '_', "
             "and start with a letter or digit"
         )

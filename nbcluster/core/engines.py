@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nbcluster.calls import INITIALIZER
 from nbcluster.core import records as r
 from nbcluster.core.events import (
     DrainAsked,
@@ -19,6 +20,7 @@ from nbcluster.core.events import (
     RestartOrder,
     RevokeAnswered,
     RevokeOrder,
+    ScaleAsked,
     SetupAnswered,
     SetupAsked,
     SlotsAsked,
@@ -26,6 +28,7 @@ from nbcluster.core.events import (
     Step,
 )
 from nbcluster.core.finishing import (
+    SETUP_DEATHS,
     decide_broken,
     decide_executor_end,
     decide_lost,
@@ -245,30 +248,75 @@ def decide_setup_asked(
     state: ClusterState, memo: Memo, event: SetupAsked, now: float, step: Step
 ) -> Iterator[r.Record]:
     """A new call for all executors. Until it has run there they get nothing else."""
+    call = (event.definition.hash, event.payload)
+    for setup in state.setups if event.names == INITIALIZER else ():
+        if (setup.fn, setup.payload) == call:  # of an earlier master: it has run, or will
+            event.version = setup.version
+            step.garbage.extend(event.blobs)
+            return
     if event.definition.hash not in state.definitions:
         yield r.Defined(event.definition)
     event.version = state.setups[-1].version + 1 if state.setups else 1
-    yield r.SetupAdded(event.version, event.definition.hash, event.payload, event.blobs)
+    replaced = _replaced(state, event.names, call)
+    yield r.SetupAdded(
+        event.version,
+        event.definition.hash,
+        event.payload,
+        event.blobs,
+        event.names,
+        tuple(setup.version for setup in replaced),
+    )
+    memo.old_blobs.extend(blob for setup in replaced for blob in setup.blobs)
+    for setup in replaced:
+        memo.failed_setups.pop(setup.version, None)
     for executor in state.executors.values():
         executor.ready = False
         step.setup_executors.add(executor.id)
 
 
+def _replaced(
+    state: ClusterState, names: tuple[str, ...], call: tuple[str, bytes]
+) -> list[r.SetupAdded]:
+    """Return the setups whose every name is bound again later, and the same call made before."""
+    bound = set(names)
+    replaced = []
+    for setup in reversed(state.setups):
+        same = call == (setup.fn, setup.payload)
+        if bound.issuperset(setup.names) if setup.names else same:
+            replaced.append(setup)
+        bound.update(setup.names)
+    return replaced
+
+
+def is_vital(setup: r.SetupAdded) -> bool:
+    """Return whether nothing may run where the setup failed; a pushed name may be missing."""
+    return setup.names in ((), INITIALIZER)
+
+
 def decide_setup_answered(
     state: ClusterState, memo: Memo, event: SetupAnswered, now: float, step: Step
 ) -> Iterator[r.Record]:
-    """An executor has run its setups, or could not: then nothing can run, and all must know."""
+    """An executor has run its setups, or could not: if none can, all must know."""
     executor = state.executor(event.executor)
+    latest = state.setups[-1].version if state.setups else 0
     if not event.error:
         memo.broken, memo.setup_deaths = "", 0
+        memo.failed_setups.update(event.without)
+        memo.worked = max(memo.worked, event.version)
         executor.setup = event.version
-        executor.ready = not state.setups or event.version >= state.setups[-1].version
+        executor.ready = event.version >= latest
+        if all(x.setup >= latest for x in state.executors.values() if x.pid):
+            step.garbage.extend(memo.old_blobs)  # nobody is about to read them any more
+            memo.old_blobs.clear()
         return
     executor.ready = False
     executor.setup = -1
     if any(x.ready or (x.pid and x.setup >= 0) for x in state.executors.values()):
         return  # another one works, or has yet to answer
-    yield from decide_broken(state, memo, event.error, now, step)
+    memo.setup_deaths += 1
+    # What has worked before may fail once for a reason of that moment.
+    if memo.worked < latest or memo.setup_deaths >= SETUP_DEATHS:
+        yield from decide_broken(state, memo, event.error, now, step)
 
 
 # --------------------------------------------------------------------------- orders
@@ -335,6 +383,13 @@ def decide_slots(
         for executor in engine.executors.values():
             revoke(executor, step)
     step.orders.append(SlotsOrder(engine.id, event.slots))
+
+
+def decide_scale(
+    state: ClusterState, memo: Memo, event: ScaleAsked, now: float, step: Step
+) -> Iterator[r.Record]:
+    """Put on record how many engines a group is to have: the next master starts those missing."""
+    yield r.GroupWanted(event.group, event.engines, event.slots)
 
 
 def decide_restart(

@@ -111,6 +111,7 @@ class SetupAnswered:
     executor: str
     version: int
     error: str
+    without: list[tuple[int, str]] = field(default_factory=list)  #: versions it does without, why
 
 
 @dataclass(slots=True)
@@ -120,6 +121,7 @@ class SetupAsked:
     definition: Definition
     payload: bytes
     blobs: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  #: what it binds; a later one that binds the same replaces it
     version: int = 0  #: answer
 
 
@@ -171,6 +173,15 @@ class SlotsAsked:
 
 
 @dataclass(slots=True)
+class ScaleAsked:
+    """Have so many engines in a group from now on, over restarts of the master too."""
+
+    group: str
+    engines: int
+    slots: int
+
+
+@dataclass(slots=True)
 class RestartAsked:
     """Replace all executors by fresh ones; what runs goes back to the queue."""
 
@@ -191,6 +202,7 @@ Rare = (
     | ReleaseAsked
     | DrainAsked
     | SlotsAsked
+    | ScaleAsked
     | RestartAsked
 )
 

@@ -140,7 +140,8 @@ def _decide_failure(
         if options.at_most_once:
             yield from decide_lost(state, memo, task, "attempt", now, step)
         else:
-            yield from give_back(memo, task, "given-back", step)
+            began_at = _clamp(outcome.started_at, task, now)
+            yield from give_back(memo, task, "given-back", step, began_at)
         return
     if verdict == Verdict.UNKNOWN_FUNCTION:
         step.unknowing.add(task.executor)
@@ -216,11 +217,15 @@ def tell_moved(memo: Memo, task: Task, step: Step, reason: str = "") -> None:
         step.news_for(client).moved.append(news)
 
 
-def give_back(memo: Memo, task: Task, why: str, step: Step) -> Iterator[r.Record]:
-    """End a lease without a charge."""
+def give_back(
+    memo: Memo, task: Task, why: str, step: Step, began_at: float = 0.0
+) -> Iterator[r.Record]:
+    """End a lease without a charge; ``began_at``: when its attempt is known to have begun."""
     ran = task.state is State.RUNNING
+    if ran and not task.template.options.at_most_once:  # those count as running when they are sent
+        began_at = task.started_at
     memo.timed_out.pop(task.token, None)
-    yield r.Released(task.id, task.token, why, ran)
+    yield r.Released(task.id, task.token, why, ran, began_at)
     if ran:
         tell_moved(memo, task, step)
 
@@ -283,7 +288,8 @@ def decide_executor_end(
         elif task.template.options.at_most_once:
             yield from decide_lost(state, memo, task, "executor", now, step)
         else:
-            yield from give_back(memo, task, "restart" if event.expected else "revoked", step)
+            why = "restart" if event.expected else "revoked"
+            yield from give_back(memo, task, why, step, now if token == event.token else 0.0)
         memo.timed_out.pop(token, None)
     if engine is not None:
         engine.load = load_of(engine)
@@ -375,7 +381,8 @@ def _decide_crash(
         yield from decide_lost(state, memo, task, "engine", now, step)
     elif options.at_most_once or task.crashes + 1 >= options.max_crashes:
         own = TaskCrashedError(
-            task.id, task.crashes + 1, event.signal, event.peak_bytes, tail[-2000:]
+            *(task.id, task.crashes + 1, event.signal, event.peak_bytes, tail[-2000:]),
+            int(options.at_most_once),
         )
         yield r.Failed(
             task.id,

@@ -1,4 +1,8 @@
-"""Task events, read off the records: there is no second truth beside the journal."""
+"""Task events, read off the records: there is no second truth beside the journal.
+
+What a record tells by itself is read by the master. What needs earlier events, the engine of a
+token and the number of an attempt, is filled in by the reader, who follows them from the first.
+"""
 
 from __future__ import annotations
 
@@ -10,110 +14,107 @@ from nbcluster.core.model import ErrorInfo
 from nbcluster.ids import engine_of
 
 EVENT_COLUMNS: Final = ("offset", "time", "kind", "task", "attempt", "engine", "detail")
+#: As the master tells them. ``begins``: 1 if an attempt began with it, -1 if one turned out not to.
+RAW_COLUMNS: Final = ("offset", "time", "kind", "task", "begins", "token", "engine", "detail")
 
 #: An event's offset is the turn's number and, in these lowest bits, its place in the turn.
 OFFSET_SHIFT: Final = 20
 
-#: kind, task, engine, detail
-_Brief = tuple[str, str, str, str]
+#: kind, task, begins, token, engine, detail
+_Brief = tuple[str, str, int, int, str, str]
 
 
-def events(
-    seq: int, at: float, records: Iterable[r.Record], leases: dict[int, str], tries: dict[str, int]
-) -> Iterator[tuple[Any, ...]]:
-    """Yield the events of one turn, in the order of `EVENT_COLUMNS`.
-
-    Parameters
-    ----------
-    seq, at
-        Number and time of the turn.
-    records
-        Its records.
-    leases, tries
-        What earlier turns told: the engine of each token, the attempts of each task. Both are
-        brought up to date; give the same ones for consecutive turns.
-    """
+def events(seq: int, at: float, records: Iterable[r.Record]) -> Iterator[tuple[Any, ...]]:
+    """Yield the events of turn ``seq``, made ``at``, in the order of `RAW_COLUMNS`."""
     place = 0
     for record in records:
-        for kind, task, engine, detail in _project(record, leases, tries):
+        for brief in _project(record):
             place += 1
-            yield (
-                seq << OFFSET_SHIFT | place,
-                at,
-                kind,
-                task,
-                tries.get(task, 0),
-                engine,
-                detail,
-            )
+            yield (seq << OFFSET_SHIFT | place, at, *brief)
 
 
-def _project(record: r.Record, leases: dict[int, str], tries: dict[str, int]) -> Iterator[_Brief]:
+class Follower:
+    """Fills in what needs earlier events; give it all of them, in order."""
+
+    def __init__(self) -> None:
+        self._engines: dict[int, str] = {}
+        self._attempts: dict[str, int] = {}
+
+    def rows(self, raw: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        """Yield the events in the order of `EVENT_COLUMNS`."""
+        engines, attempts = self._engines, self._attempts
+        for offset, at, kind, task, begins, token, engine, detail in raw:
+            if begins > 0:
+                attempts[task] = attempts.get(task, 0) + 1
+            if token and engine:
+                engines[token] = engine
+            where = engine or engines.get(token, "")
+            yield offset, at, kind, task, attempts.get(task, 0), where, detail
+            if begins < 0:
+                attempts[task] = attempts.get(task, 1) - 1
+
+
+def _project(record: r.Record) -> Iterator[_Brief]:
     match record:
         case r.Submitted():
-            yield "accepted", record.task.id, "", ""
+            yield "accepted", record.task.id, 0, 0, "", ""
         case r.Leased():
-            leases[record.token] = engine_of(record.executor)
-            yield "scheduled", record.task, leases[record.token], ""
+            yield "scheduled", record.task, 0, record.token, engine_of(record.executor), ""
         case r.Started():
-            tries[record.task] = tries.get(record.task, 0) + 1
-            yield "started", record.task, leases.get(record.token, ""), ""
+            yield "started", record.task, 1, record.token, "", ""
         case r.Succeeded() | r.Retrying() | r.Crashed() | r.Failed():
-            yield from _ends(record, leases, tries)
-        case _:
-            yield from _rarely(record, leases)
-    if isinstance(record, r.Released) and record.begun:
-        tries[record.task] = tries.get(record.task, 1) - 1  # it counts nowhere
-
-
-def _rarely(record: r.Record, leases: dict[int, str]) -> Iterator[_Brief]:
-    match record:
+            yield from _ends(record)
         case r.Released():
-            engine = leases.pop(record.token, "")
-            if record.begun:
-                yield "given_back", record.task, engine, record.why
+            if record.started_at and not record.begun:
+                yield "started", record.task, 1, record.token, "", ""
+            if record.started_at or record.begun:
+                begins = 0 if record.started_at else -1
+                yield "given_back", record.task, begins, record.token, "", record.why
+        case _:
+            yield from _rarely(record)
+
+
+def _rarely(record: r.Record) -> Iterator[_Brief]:
+    match record:
         case r.Cancelled():
-            yield "cancelled", record.task, "", ""
+            yield "cancelled", record.task, 0, 0, "", ""
         case r.Redriven():
-            yield "redriven", record.task, "", record.successor
-            yield "accepted", record.successor, "", record.task
+            yield "redriven", record.task, 0, 0, "", record.successor
+            yield "accepted", record.successor, 0, 0, "", record.task
         case r.Progressed():
             progress = record.progress
             detail = f"{progress.done:g}/{progress.total:g} {progress.message}".strip()
-            yield "progress", record.task, leases.get(record.token, ""), detail
+            yield "progress", record.task, 0, record.token, "", detail
         case r.EngineUp():
-            yield "engine_up", "", record.engine, ",".join(record.groups)
+            yield "engine_up", "", 0, 0, record.engine, ",".join(record.groups)
         case r.EngineGone():
-            yield "engine_down", "", record.engine, record.why
+            yield "engine_down", "", 0, 0, record.engine, record.why
         case r.MasterStarted():
-            yield "master_started", "", "", f"epoch {record.epoch}"
+            yield "master_started", "", 0, 0, "", f"epoch {record.epoch}"
         case _:
             return
 
 
-def _ends(
-    record: r.Succeeded | r.Retrying | r.Crashed | r.Failed,
-    leases: dict[int, str],
-    tries: dict[str, int],
-) -> Iterator[_Brief]:
-    task, engine = record.task, leases.pop(record.token, "")
-    if record.token and not record.begun:
-        tries[task] = tries.get(task, 0) + 1
-        yield "started", task, engine, ""
+def _ends(record: r.Succeeded | r.Retrying | r.Crashed | r.Failed) -> Iterator[_Brief]:
+    task, token = record.task, record.token
+    if token and not record.begun:
+        yield "started", task, 1, token, "", ""
     match record:
         case r.Succeeded():
-            yield "succeeded", task, engine, ""
+            yield "succeeded", task, 0, token, "", ""
         case r.Retrying():
-            yield "attempt_failed", task, engine, _detail(record.error, record.outcome)
-            yield "retrying", task, "", f"until {record.due:.3f}"
+            detail = _detail(record.error, record.outcome)
+            yield "attempt_failed", task, 0, token, "", detail
+            yield "retrying", task, 0, 0, "", f"until {record.due:.3f}"
         case r.Crashed():
-            yield "crashed", task, engine, _detail(record.error, "crash")
+            yield "crashed", task, 0, token, "", _detail(record.error, "crash")
         case r.Failed():
             if record.cause == "crash":
-                yield "crashed", task, engine, _detail(record.error, "crash")
-            elif record.token:
-                yield "attempt_failed", task, engine, _detail(record.error, record.cause)
-            yield "failed", task, engine, record.cause
+                yield "crashed", task, 0, token, "", _detail(record.error, "crash")
+            elif token:
+                detail = _detail(record.error, record.cause)
+                yield "attempt_failed", task, 0, token, "", detail
+            yield "failed", task, 0, token, "", record.cause
 
 
 def _detail(error: ErrorInfo | None, otherwise: str) -> str:

@@ -45,6 +45,7 @@ _DECIDERS: Final[dict[type, Decider]] = {
     e.ReleaseAsked: control.decide_release,
     e.DrainAsked: engines.decide_drain,
     e.SlotsAsked: engines.decide_slots,
+    e.ScaleAsked: engines.decide_scale,
     e.RestartAsked: engines.decide_restart,
 }
 

@@ -52,7 +52,11 @@ class Memo:
     broken: str = ""  #: why no executor can run anything: the initializer's error
     named_at: dict[str, float] = field(default_factory=dict)  #: function -> last submission
     sweep_at: int = 1_000  #: templates at which those that are not needed are looked for
-    setup_deaths: int = 0  #: executors that died in their setups since one got through
+    setup_deaths: int = 0  #: executors that ended in their setups since one got through
+    worked: int = 0  #: version of the setups that an executor has run
+    failed_setups: dict[int, str] = field(default_factory=dict)  #: version -> how, where it can be
+    #: done without
+    old_blobs: list[str] = field(default_factory=list)  #: of setups that were replaced
     used: int = 0
     timer_count: int = 0
 

@@ -148,7 +148,7 @@ class Attempt(Struct, array_like=True, gc=False):
     executor: str
     started_at: float
     ended_at: float
-    outcome: str  #: ``exception permanent timeout crash undecodable cancelled lost``
+    outcome: str  #: ``exception permanent timeout crash undecodable lost given_back``
     error: ErrorInfo | None = None
 
 

@@ -50,6 +50,16 @@ class SetupAdded(Struct, tag=5, array_like=True, gc=False):
     fn: str
     payload: bytes
     blobs: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  #: what it binds; empty: nobody can tell
+    replaces: tuple[int, ...] = ()  #: versions that are superfluous now
+
+
+class GroupWanted(Struct, tag=6, array_like=True, gc=False):
+    """A group is to have so many engines of so many slots, until somebody wants another number."""
+
+    group: str
+    engines: int
+    slots: int
 
 
 # --------------------------------------------------------------------------- tasks
@@ -85,6 +95,7 @@ class Released(Struct, tag=13, array_like=True, gc=False):
     token: int
     why: str  #: ``revoked drained restart given-back``
     begun: bool = False  #: a `Started` of this attempt went before
+    started_at: float = 0.0  #: when the attempt began; 0: it never did, and was none
 
 
 class Succeeded(Struct, tag=14, array_like=True, gc=False):
@@ -219,6 +230,7 @@ Record = (
     | TemplateKnown
     | Dropped
     | SetupAdded
+    | GroupWanted
     | Submitted
     | Leased
     | Started

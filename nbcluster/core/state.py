@@ -4,8 +4,8 @@ Rule 1. ``decide`` functions read the state and yield records; ``apply`` writes 
 holds what ``apply`` takes, so a restart is ``apply`` again.
 Rule 2. A dispatch is a lease, named by its token. A result counts while its token is that of the
 task's lease. So user code may run twice (at least once), but one result is recorded.
-Rule 3. An attempt that raised is charged to ``retries``, one that died to ``crashes``, and one
-that never began to nothing at all.
+Rule 3. An attempt that raised is charged to ``retries``, one that died to ``crashes``, one that
+was given back only uses its number, and what never began was no attempt.
 
 Not on record: queues (an index of the pending tasks), who is connected and how fast functions
 are. Queues are filled again after a replay; the rest is told again by those who know it.
@@ -33,6 +33,7 @@ from nbcluster.core.model import (
     Definition,
     Engine,
     EngineState,
+    ErrorInfo,
     Executor,
     State,
     Task,
@@ -74,6 +75,7 @@ class ClusterState:
         self.template_count = 0  #: numbers given out so far
         self.template_numbers: dict[Template, int] = {}
         self.setups: list[r.SetupAdded] = []
+        self.groups: dict[str, r.GroupWanted] = {}  #: whose number of engines was changed
         self.engines: dict[str, Engine] = {}
         self.executors: dict[str, Executor] = {}
         self.replaying = False
@@ -83,6 +85,7 @@ class ClusterState:
             r.TemplateKnown: self._template_known,
             r.Dropped: self._dropped,
             r.SetupAdded: self._setup_added,
+            r.GroupWanted: self._group_wanted,
             r.Submitted: self._submitted,
             r.Forgotten: self._forgotten,
             r.EngineUp: self._engine_up,
@@ -195,7 +198,11 @@ class ClusterState:
                 self.template_numbers.pop(template, None)
 
     def _setup_added(self, record: r.SetupAdded, now: float) -> None:
+        self.setups = [s for s in self.setups if s.version not in record.replaces]
         self.setups.append(record)
+
+    def _group_wanted(self, record: r.GroupWanted, now: float) -> None:
+        self.groups[record.group] = record
 
     # ------------------------------------------------------------------ tasks
 
@@ -245,9 +252,14 @@ class ClusterState:
 
     def _released(self, task: Task, record: r.Released, now: float) -> None:
         self.unlease(task)
+        if record.started_at:  # its number is used, and that is all it costs
+            task.attempts += not record.begun
+            task.started_at = record.started_at
+            self._note_attempt(task, "given_back", record.started_at, None, now)
+        elif task.state is RUNNING:
+            task.attempts -= 1  # taken to have begun when it was sent; it did not
         if task.state is RUNNING:
             self._move(task, PENDING)
-            task.attempts -= 1  # it counts nowhere
         self._requeue(task)
 
     def _requeue(self, task: Task) -> None:
@@ -284,20 +296,18 @@ class ClusterState:
             task.payload = b""
         task.blobs = ()
 
-    def _remember(self, task: Task, outcome: str, record: Any, now: float) -> None:
-        attempt = Attempt(
-            task.attempts,
-            engine_of(task.executor),
-            task.executor,
-            record.started_at,
-            now,
-            outcome,
-            record.error,
-        )
+    def _note_attempt(
+        self, task: Task, outcome: str, started_at: float, error: ErrorInfo | None, now: float
+    ) -> None:
+        engine = engine_of(task.executor)
+        attempt = Attempt(task.attempts, engine, task.executor, started_at, now, outcome, error)
         history = task.history
         if len(history) >= HISTORY_LIMIT:
             history = history[:1] + history[2:]
         task.history = (*history, attempt)
+
+    def _remember(self, task: Task, outcome: str, record: Any, now: float) -> None:
+        self._note_attempt(task, outcome, record.started_at, record.error, now)
         task.error = record.error
         task.stdout = record.stdout
         task.stderr = record.stderr

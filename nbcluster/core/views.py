@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import dropwhile, islice
 from typing import Any, Final
 
 from nbcluster.core.memo import Memo
@@ -133,9 +133,14 @@ def task_row(state: ClusterState, memo: Memo, task: Task, now: float) -> tuple[A
     )
 
 
-def select_tasks(state: ClusterState, wanted: str | None) -> Iterable[Task]:
-    """Return the tasks in a state: one of the six, ``open``, ``done``, or None for all."""
-    tasks = state.tasks.values()
+def select_tasks(state: ClusterState, wanted: str | None, after: int = 0) -> Iterable[Task]:
+    """Return the tasks in a state: one of the six, ``open``, ``done``, or None for all.
+
+    In the order of their submission, those with a place (``seq``) ``after`` that one.
+    """
+    forgotten = state.submitted - len(state.tasks)  # at the most so many went before any place
+    tasks: Iterable[Task] = islice(state.tasks.values(), max(0, after - forgotten), None)
+    tasks = dropwhile(lambda task: task.seq <= after, tasks)
     if wanted is None:
         return tasks
     if wanted == "open":
@@ -145,35 +150,21 @@ def select_tasks(state: ClusterState, wanted: str | None) -> Iterable[Task]:
     return (t for t in tasks if t.state == wanted)
 
 
-def task_rows(
-    state: ClusterState, memo: Memo, wanted: str | None, first: int, limit: int, now: float
-) -> Iterator[tuple[Any, ...]]:
-    """Yield up to ``limit`` rows, from the ``first`` on."""
-    for task in islice(select_tasks(state, wanted), first, first + limit):
-        yield task_row(state, memo, task, now)
-
-
-def attempt_rows(state: ClusterState, names: Iterable[str]) -> Iterator[tuple[Any, ...]]:
-    """Yield a row for every attempt of these tasks, in the order of `ATTEMPT_COLUMNS`."""
-    for name in names:
-        task = state.tasks.get(name)
-        if task is None:
-            continue
-        for a in task.history:
-            error = f"{a.error.type}: {a.error.message}" if a.error else ""
-            text = a.error.traceback if a.error else ""
-            yield (
-                *(name, a.number, a.engine, a.executor, a.started_at, a.ended_at),
-                *(a.outcome, error, text),
-            )
-        last_is_told = bool(task.history) and task.history[-1].number == task.attempts
-        if task.attempts and not last_is_told:
-            ended = task.finished_at or None
-            outcome = str(task.state)
-            yield (
-                *(name, task.attempts, engine_of(task.executor), task.executor),
-                *(task.started_at, ended, outcome, "", ""),
-            )
+def attempt_rows(task: Task) -> Iterator[tuple[Any, ...]]:
+    """Yield a row for every attempt of ``task``, in the order of `ATTEMPT_COLUMNS`."""
+    for a in task.history:
+        error = f"{a.error.type}: {a.error.message}" if a.error else ""
+        text = a.error.traceback if a.error else ""
+        yield (
+            *(task.id, a.number, a.engine, a.executor, a.started_at, a.ended_at),
+            *(a.outcome, error, text),
+        )
+    last_is_told = bool(task.history) and task.history[-1].number == task.attempts
+    if task.attempts and not last_is_told:
+        yield (
+            *(task.id, task.attempts, engine_of(task.executor), task.executor),
+            *(task.started_at, task.finished_at or None, str(task.state), "", ""),
+        )
 
 
 def engine_rows(state: ClusterState, now: float) -> Iterator[tuple[Any, ...]]:
@@ -259,7 +250,7 @@ def reason_of(state: ClusterState, memo: Memo, task: Task) -> str:
     if task.token:
         return f"next on engine {engine_of(task.executor)}"
     if memo.broken:
-        return f"the initializer failed: {memo.broken}"
+        return f"the initializer failed: {memo.broken.partition(chr(10))[0]}"
     return _group_reason(state, task)
 
 
@@ -272,11 +263,17 @@ def _group_reason(state: ClusterState, task: Task) -> str:
     active = [e for e in engines if e.state is EngineState.ACTIVE]
     if not active:
         states = ", ".join(sorted({str(e.state) for e in engines}))
-        return f"all {len(engines)} engines of group {group!r} are {states}"
+        return f"{_all(len(engines), 'engine', group)} {states}"
     slots = sum(e.slots for e in active)
     if not slots:
         return f"paused: the engines of group {group!r} have 0 slots"
     if not any(x.ready for e in active for x in e.executors.values()):
         return f"the executors of group {group!r} are starting"
     ahead = len(state.queue_of(task))
-    return f"all {slots} slots of group {group!r} are busy, {ahead} waiting"
+    return f"{_all(slots, 'slot', group)} busy, {ahead} waiting"
+
+
+def _all(number: int, what: str, group: str) -> str:
+    if number == 1:
+        return f"the only {what} of group {group!r} is"
+    return f"all {number} {what}s of group {group!r} are"

@@ -8,7 +8,8 @@ snapshot has already taken in, and records of tasks that are gone:
 2. A record of a task that nobody has heard of belongs to a task whose submission was cleaned and
    that was forgotten by then, so it had no state left to write: skipped. Its end must still come
    in the log, or something is missing.
-3. A record on engines, masters or setups up to the header's position is in the header: skipped.
+3. A record on engines, groups, masters or setups up to the header's position is in the header:
+   skipped.
 4. ``Redriven`` touches two tasks. `Journal.checkpoint` writes the snapshot of the new one
    whenever it writes that of the old one, so that one rule decides for both.
 """
@@ -25,7 +26,7 @@ from nbcluster.journal.rows import DamagedRowError, Entry, Ref
 Load = Callable[[r.Record, Ref], None]
 
 _CLUSTER: Final = frozenset(
-    {r.MasterStarted, r.SetupAdded, r.EngineUp, r.EngineChanged, r.EngineGone}
+    {r.MasterStarted, r.SetupAdded, r.GroupWanted, r.EngineUp, r.EngineChanged, r.EngineGone}
 )
 _TABLES: Final = frozenset({r.Defined, r.TemplateKnown, r.Dropped})
 

@@ -18,13 +18,14 @@ import msgspec
 import nbcluster
 from nbcluster.core.machine import Machine
 from nbcluster.core.memo import Limits
-from nbcluster.errors import FencedError, NbclusterError
+from nbcluster.errors import FencedError, JournalError, NbclusterError
 from nbcluster.journal import Journal
 from nbcluster.master import rebuild
 from nbcluster.master.config import EXIT_LOCKED, MasterConfig
 from nbcluster.master.keeper import Keeper
 from nbcluster.master.loop import Loop
 from nbcluster.transport.connection import Connection, new_key, write_connection
+from nbcluster.transport.descriptors import wakeup_pipe, watch
 from nbcluster.transport.rundir import ClusterDir, FileLock
 from nbcluster.transport.sockets import Router
 from nbcluster.wire import codec
@@ -54,6 +55,8 @@ def main(argv: list[str]) -> int:
     except NbclusterError as error:
         log.error("%s", error)
         print(f"{type(error).__name__}\n{error}", file=sys.stderr, flush=True)
+        if not where.path.exists():
+            where.remove()  # what lies in shared memory
         return EXIT_FAILED
     finally:
         lock.release()
@@ -74,6 +77,9 @@ def _run(config: MasterConfig, where: ClusterDir) -> int:
         loop = _open(config, where, machine, journal, keeper, poller)
         if not is_new:  # some of the last master's may live; only what is missing is started
             keeper.scale(config.group, config.engines, config.slots)
+            for wanted in machine.state.groups.values():
+                if wanted.group != config.group:
+                    keeper.scale(wanted.group, wanted.engines, wanted.slots)
         started = True
         _serve(config, loop, poller)
     finally:
@@ -166,7 +172,7 @@ def _serve(config: MasterConfig, loop: Loop, poller: select.poll) -> None:
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
     others: dict[int, Callable[[], None]] = {}
-    wakeup_read, wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    wakeup_read, wakeup_write = wakeup_pipe()
     signal.set_wakeup_fd(wakeup_write)
 
     def on_signal() -> None:
@@ -179,17 +185,23 @@ def _serve(config: MasterConfig, loop: Loop, poller: select.poll) -> None:
     if config.owner_fd >= 0:
         others[config.owner_fd] = lambda: loop.stop("its owner has gone")
         try:
-            owner = os.pidfd_open(config.owner_pid)
+            owner = watch(config.owner_pid)
         except OSError:
-            log.info("the owner has gone already, or processes cannot be watched here")
+            log.info("the owner has gone already")
         else:
             others[owner] = others[config.owner_fd]
     for fd in others:
         poller.register(fd, select.POLLIN)
+    loop.sessions.attend(poller, others, loop.reply_to)
     try:
         loop.serve(others)
     except FencedError as error:
         loop.fenced(error)
+    except JournalError as error:
+        gone = not os.path.exists(config.directory)
+        loop.stop(f"its directory {config.directory} was removed" if gone else str(error))
+        loop.close()  # what clients are told must leave
+        raise
     finally:
         signal.set_wakeup_fd(-1)
 

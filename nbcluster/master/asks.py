@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 Answer = Callable[[], Any]
 
 PAGE: Final = 5_000
+PAGE_TURNS: Final = 200
+PAGE_BYTES: Final = 1 << 21
 _AT_WORK: Final = (EngineState.ACTIVE, EngineState.STARTING)
 
 
@@ -39,18 +42,50 @@ def _task(loop: Loop, name: str) -> Task:
 
 
 def tasks(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
-    """Page of the table of tasks: ``state``, ``first``, ``limit``."""
-    first, limit = int(args.get("first", 0)), min(int(args.get("limit", PAGE)), PAGE)
+    """Page of the table of tasks: ``state``, ``limit``, and ``after``, from the page before."""
     state, memo = loop.machine.state, loop.machine.memo
-    rows = views.task_rows(state, memo, args.get("state"), first, limit, loop.now)
-    answer = _columns(views.TASK_COLUMNS, rows)
+    limit = min(int(args.get("limit", PAGE)), PAGE)
+    found = list(islice(views.select_tasks(state, args.get("state"), _place(loop, args)), limit))
+    rows = (views.task_row(state, memo, task, loop.now) for task in found)
+    answer = {
+        "columns": _columns(views.TASK_COLUMNS, rows),
+        "after": _cursor(found[-1]) if found and len(found) == limit else None,
+    }
     return lambda: answer
 
 
+def _cursor(task: Task) -> tuple[str, int]:
+    """Return what the next page comes after. Places change over a restart, ids may be forgotten."""
+    return task.id, task.seq
+
+
+def _place(loop: Loop, args: dict[str, Any]) -> int:
+    name, seq = args.get("after") or ("", 0)
+    task = loop.machine.state.tasks.get(str(name))
+    return int(seq) if task is None else task.seq
+
+
 def attempts(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
-    """Table of attempts of the ``tasks`` named, or of all."""
-    names = args.get("tasks") or list(loop.machine.state.tasks)
-    return lambda: _columns(views.ATTEMPT_COLUMNS, views.attempt_rows(loop.machine.state, names))
+    """Page of the attempts of one ``task``, or of all, ``after`` those of the page before."""
+    name, place = args.get("task"), _place(loop, args)
+
+    def answer() -> dict[str, Any]:
+        rows: list[tuple[Any, ...]] = []
+        if name is not None:
+            rows += views.attempt_rows(_task(loop, str(name)))
+            return {"columns": _columns(views.ATTEMPT_COLUMNS, rows), "after": None}
+        size, after = 0, None
+        chosen = views.select_tasks(loop.machine.state, None, place)
+        for number, task in enumerate(chosen, 1):
+            for row in views.attempt_rows(task):
+                rows.append(row)
+                size += len(row[-1]) + len(row[-2])  # traceback and error
+            if number >= PAGE or len(rows) >= PAGE or size >= PAGE_BYTES:
+                after = _cursor(task)
+                break
+        return {"columns": _columns(views.ATTEMPT_COLUMNS, rows), "after": after}
+
+    return answer
 
 
 def engines(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
@@ -64,25 +99,18 @@ def dead_letters(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) 
 
 
 def events(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
-    """Page of the events after offset ``since``."""
+    """Page of the events of the turns after ``seq``; ``seq`` of the answer: go on from there."""
+    after = int(args.get("seq", 0))
 
     def answer() -> dict[str, Any]:
-        seq = int(args.get("since", 0)) >> history.OFFSET_SHIFT
-        seq = max(seq - 1, 0) if int(args.get("since", 0)) else 0
-        turns = loop.journal.turns(int(args.get("seq", seq)), 500)
-        leases: dict[int, str] = dict(args.get("leases") or {})
-        tries: dict[str, int] = dict(args.get("tries") or {})
-        rows = [
-            row
-            for turn in turns
-            for row in history.events(turn.seq, turn.at, turn.records, leases, tries)
-        ]
-        return {
-            "columns": _columns(history.EVENT_COLUMNS, rows),
-            "seq": turns[-1].seq if turns else None,
-            "leases": leases,
-            "tries": tries,
-        }
+        rows: list[tuple[Any, ...]] = []
+        seq = None
+        for turn in loop.journal.turns(after, PAGE_TURNS):
+            rows += history.events(turn.seq, turn.at, turn.records)
+            seq = turn.seq
+            if len(rows) >= PAGE:
+                break
+        return {"columns": _columns(history.RAW_COLUMNS, rows), "seq": seq}
 
     return answer
 
@@ -113,7 +141,7 @@ def why(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer
         task = _task(loop, str(args["task"]))
         return {
             "state": task.state,
-            "reason": views.reason_of(state, memo, task),
+            "reason": views.reason_of(state, memo, task) + _despair(loop, task),
             "error": views.error_of(task),
             "cause": task.cause,
             "attempts": task.attempts,
@@ -124,6 +152,19 @@ def why(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer
         }
 
     return answer
+
+
+def _despair(loop: Loop, task: Task) -> str:
+    """Return what is to be said where engines died too fast, if the task waits for such ones."""
+    group = task.template.options.group
+    waits = task.state is State.PENDING and not task.token and group in loop.keeper.wanted
+    if not (waits and loop.keeper.retry_at):
+        return ""
+    due_s = max(0.0, loop.keeper.retry_at - loop.now)
+    return (
+        f"; engines die as soon as they start: more are started in {due_s:.0f} s, or by scale(). "
+        f"Their logs: {loop.keeper.logs}"
+    )
 
 
 def stack(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
@@ -166,7 +207,9 @@ def call_of(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> An
 
 
 def cancel(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
-    """Cancel the ``tasks`` named, or all that are open."""
+    """Cancel the ``tasks`` named, or all that are open; fail if one of ``known`` is not."""
+    for name in args.get("known") or ():
+        _task(loop, str(name))
     names = args.get("tasks")
     if names is None:
         names = [t.id for t in loop.machine.state.tasks.values() if t.state not in TERMINAL]
@@ -188,7 +231,12 @@ def redrive(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> An
 def setup(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Have every executor make a call; answered with the version to wait for."""
     definition = Definition(str(args["hash"]), str(args["name"]), bytes(args["blob"]))
-    event = e.SetupAsked(definition, bytes(args["payload"]), tuple(args.get("blobs") or ()))
+    event = e.SetupAsked(
+        definition,
+        bytes(args["payload"]),
+        tuple(args.get("blobs") or ()),
+        tuple(map(str, args.get("names") or ())),
+    )
     batch.rare.append(event)
     return lambda: event.version
 
@@ -206,7 +254,7 @@ def setup_done(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) ->
         # One that has died, or not come yet, has not made the call either.
         engines = loop.machine.state.engines.values()
         missing = any(len(e.executors) < e.slots for e in engines if e.state in _AT_WORK)
-        return None if missing else {"error": ""}
+        return None if missing else {"error": "", "without": memo.failed_setups.get(version, "")}
 
     return answer
 
@@ -241,6 +289,7 @@ def scale(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answ
         loop.keeper.leaving.add(engine)
         batch.rare.append(e.DrainAsked(engine))
     loop.keeper.scale(group, count, slots)
+    batch.rare.append(e.ScaleAsked(group, count, slots))
     return lambda: count
 
 
@@ -252,7 +301,10 @@ def drain(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answ
         raise UnknownIdError("engine", engine, "See cluster.engines() for those that are there.")
     group = known.groups[0] if known.groups else "default"
     if engine in loop.keeper.staying(group) and group in loop.keeper.wanted:
-        loop.keeper.wanted[group] = max(0, loop.keeper.wanted[group] - 1)
+        count = loop.keeper.wanted[group] = max(0, loop.keeper.wanted[group] - 1)
+        on_record = loop.machine.state.groups.get(group)
+        if on_record is not None:  # else the next start says how many there are to be
+            batch.rare.append(e.ScaleAsked(group, count, on_record.slots))
     loop.keeper.leaving.add(engine)
     batch.rare.append(e.DrainAsked(engine))
     return lambda: True if engine not in loop.machine.state.engines else None
@@ -268,6 +320,11 @@ def slots(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answ
     ]
     if engine is not None and not chosen:
         raise UnknownIdError("engine", str(engine))
+    if engine is None:
+        loop.keeper.set_slots(group, number)  # who takes the place of another one has as many
+        on_record = loop.machine.state.groups.get(group)
+        if on_record is not None:
+            batch.rare.append(e.ScaleAsked(group, on_record.engines, number))
     batch.rare.extend(e.SlotsAsked(name, number) for name in chosen)
     return lambda: chosen
 

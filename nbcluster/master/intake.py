@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,16 @@ log = logging.getLogger(__name__)
 
 #: Seconds an acknowledgement waits for news to go along with.
 ACKNOWLEDGE_S = 0.02
+
+
+def _is_gone(path: str) -> bool:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:  # a file system that does not answer for a moment
+        return False
+    return False
 
 
 class Intake:
@@ -172,6 +183,10 @@ class Intake:
     # ------------------------------------------------------------------ engines
 
     def _beat(self, session: Session, message: m.Beat, batch: e.Batch) -> None:
+        config = self._loop.config
+        for what, path in (("directory", config.directory), ("journal", config.journal)):
+            if _is_gone(path):
+                self._loop.stop(f"its {what} {path} was removed")
         batch.rare.append(
             e.EngineBeat(session.name, message.running, message.progress, message.rss_bytes)
         )
@@ -182,6 +197,7 @@ class Intake:
         if gone is not None:
             self._loop.sessions.close(gone)
         log.info("executor %s: %s", message.executor, message.signal)
+        self._loop.dead_executors.append(message.executor)
         batch.rare.append(
             e.ExecutorEnded(
                 message.executor,
@@ -237,4 +253,6 @@ class Intake:
         batch.outcomes.append((session.name, message.outcomes))
 
     def _setup_done(self, session: Session, message: m.SetupDone, batch: e.Batch) -> None:
-        batch.rare.append(e.SetupAnswered(session.name, message.version, message.error))
+        batch.rare.append(
+            e.SetupAnswered(session.name, message.version, message.error, message.without)
+        )

@@ -19,6 +19,7 @@ import psutil
 
 from nbcluster.ids import random_id
 from nbcluster.master.config import MasterConfig
+from nbcluster.transport.descriptors import watch
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Keeper:
         self._connection_file = connection_file
         self._owner = owner
         self._poller = poller
-        self._logs = logs
+        self.logs = logs
         self.wanted: dict[str, int] = {}
         self._slots: dict[str, int] = {}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -71,7 +72,13 @@ class Keeper:
         """Want ``count`` engines in ``group``, and start what is missing."""
         self.wanted[group] = count
         self._slots[group] = slots
+        self._deaths.clear()  # whoever asks wants it to be tried again
         self.replenish()
+
+    def set_slots(self, group: str, slots: int) -> None:
+        """Start the engines of ``group`` with this number of slots from now on."""
+        if group in self._slots:
+            self._slots[group] = slots
 
     def staying(self, group: str) -> list[str]:
         """Return the engines of ``group`` started here that were not told to go."""
@@ -100,12 +107,12 @@ class Keeper:
         command += ["--log-level", self._config.log_level]
         if self._config.memory_limit:
             command += ["--memory-limit", str(self._config.memory_limit)]
-        command += ["--log", str(self._logs / f"engine-{engine}.log")]
+        command += ["--log", str(self.logs / f"engine-{engine}.log")]
         keep: tuple[int, ...] = ()
         if self._owner is not None:
             command += ["--owner-fd", str(self._owner[0]), "--owner-pid", str(self._owner[1])]
             keep = (self._owner[0],)
-        with open(self._logs / f"engine-{engine}.err", "wb") as err:
+        with open(self.logs / f"engine-{engine}.err", "wb") as err:
             child = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -125,7 +132,7 @@ class Keeper:
         if engine in self._watched:
             return True
         try:
-            fd = os.pidfd_open(pid)
+            fd = watch(pid)
         except OSError:
             return False
         self._watched[engine] = fd

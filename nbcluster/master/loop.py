@@ -37,8 +37,10 @@ TURN: Final = 64
 IDLE_S: Final = 0.02
 IDLE_PORTION: Final = 300
 #: Under load it may grow: a record that is cleaned late is often of a task that was forgotten, and
-#: costs next to nothing. Bounded, since at a restart these records are applied again.
+#: costs next to nothing. Bounded by this many records and by so many for each task there is, since
+#: at a restart they are applied again.
 LONG_LOG: Final = 400_000
+LONG_LOG_PER_TASK: Final = 2
 CLEAN_TURNS: Final = 20
 BUSY_PORTION: Final = 8_000
 #: Seconds between attempts to write to a full disk.
@@ -68,6 +70,7 @@ class Loop:
         self.now = time.time()
         self.turns = 0
         self.stale_results = 0
+        self.dead_executors: list[str] = []  #: of which shared buffers may be left
         self.stacks: dict[int, str | None] = {}  #: stacks asked for, and those that came
         self.sessions = Sessions(connection)
         self._router = router
@@ -150,6 +153,9 @@ class Loop:
         if step.garbage:
             outbox.remove_blobs(Path(self.connection.blobs), step.garbage)
         self._note(step)
+        if self.dead_executors:
+            outbox.remove_unsent(Path(self.connection.blobs), self.dead_executors, self.machine)
+            self.dead_executors = []
 
     def _note(self, step: e.Step) -> None:
         if step.stale:
@@ -157,6 +163,7 @@ class Loop:
             log.info("%d results of lost leases were dropped", len(step.stale))
         for record in step.records:
             if type(record) is r.EngineGone:
+                self.dead_executors.append(record.engine + "/")
                 # Should it only have been silent, it has to greet again, with its executors.
                 self.sessions.close_engine(record.engine)
                 self.keeper.replenish()
@@ -250,10 +257,14 @@ class Loop:
                 self.keeper.replenish()
             if self._stop_mode:
                 self._try_to_stop()
-            if self.turns % CLEAN_TURNS == 0 and self.journal.log_records > LONG_LOG:
+            if self.turns % CLEAN_TURNS == 0 and self._log_is_long():
                 self._clean(BUSY_PORTION)
             elif not ready and wait_ms:
                 self._clean(IDLE_PORTION)
+
+    def _log_is_long(self) -> bool:
+        limit = max(LONG_LOG, LONG_LOG_PER_TASK * len(self.machine.state.tasks))
+        return self.journal.log_records > limit
 
     def _clean(self, portion: int) -> None:
         """Move a portion of the log into snapshots; not while the disk is full."""

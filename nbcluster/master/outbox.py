@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcluster.core import events as e
+from nbcluster.core.engines import is_vital
+from nbcluster.core.machine import Machine
 from nbcluster.core.model import Definition, Engine, Run
+from nbcluster.master.rebuild import blobs_of
 from nbcluster.transport.page import Page, page_name
 from nbcluster.wire import messages as m
 
@@ -80,7 +84,7 @@ def send_setups(loop: Loop, executors: set[str]) -> None:
         if not setups:
             continue
         definitions = [state.definitions[s.fn] for s in setups]
-        calls = [(s.fn, s.payload, s.blobs) for s in setups]
+        calls = [(s.version, s.fn, s.payload, s.blobs, is_vital(s)) for s in setups]
         loop.send(session, m.Setup(setups[-1].version, definitions, calls))
 
 
@@ -110,6 +114,26 @@ def remove_blobs(directory: Path, names: list[str]) -> None:
         if "/" not in name and not name.startswith("."):
             with contextlib.suppress(FileNotFoundError):
                 (directory / name).unlink()
+
+
+def remove_unsent(directory: Path, dead: list[str], machine: Machine) -> None:
+    """Remove what dead executors wrote to shared memory and could not send any more.
+
+    Parameters
+    ----------
+    directory
+        Of the shared buffers, whose names begin with that of the executor.
+    dead
+        Ids of executors; of an engine with all of its executors, its id and a slash.
+    machine
+        Knows the results that came in time.
+    """
+    prefixes = tuple(x.replace("/", "_") + ("" if x.endswith("/") else "-") for x in dead)
+    with contextlib.suppress(FileNotFoundError):
+        found = [name for name in os.listdir(directory) if name.startswith(prefixes)]
+        if found:
+            needed = blobs_of(machine)
+            remove_blobs(directory, [name for name in found if name not in needed])
 
 
 def last_words(run_directory: Path, engine: Engine) -> dict[str, int]:

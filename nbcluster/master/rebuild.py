@@ -19,6 +19,7 @@ class Header(msgspec.Struct, array_like=True):
     submitted: int
     setups: list[r.SetupAdded]
     engines: list[r.EngineUp]
+    groups: list[r.GroupWanted] = []
 
 
 _decode = msgspec.msgpack.Decoder(Header).decode
@@ -45,6 +46,7 @@ class Replay:
         self._state.epoch = known.epoch
         self._state.submitted = known.submitted
         self._state.setups = known.setups
+        self._state.groups = {wanted.group: wanted for wanted in known.groups}
         for engine in known.engines:
             self._state.apply(engine, 0.0)
 
@@ -80,7 +82,10 @@ def header_of(machine: Machine) -> bytes:
     engines = [
         r.EngineUp(x.id, x.pid, x.host, x.groups, x.slots, x.python) for x in state.engines.values()
     ]
-    return msgspec.msgpack.encode(Header(state.epoch, state.submitted, state.setups, engines))
+    groups = list(state.groups.values())
+    return msgspec.msgpack.encode(
+        Header(state.epoch, state.submitted, state.setups, engines, groups)
+    )
 
 
 def blobs_of(machine: Machine) -> set[str]:

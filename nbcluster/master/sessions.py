@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import hmac
+import logging
+import os
+import select
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from nbcluster.ids import engine_of
 from nbcluster.transport.connection import Connection
+from nbcluster.transport.descriptors import watch
 from nbcluster.wire import messages as m
+
+log = logging.getLogger(__name__)
 
 #: Malformed messages within a minute after which a peer is not listened to any more.
 MALFORMED_LIMIT: Final = 10
@@ -29,6 +37,7 @@ class Session:
     greeted: int = 0  #: greetings of this session
     told: int = 0  #: highest number that was acknowledged to it
     known: set[str] = field(default_factory=set)  #: definitions an executor has
+    fd: int = -1  #: of a client's process on this host: readable when it has ended
 
 
 class Sessions:
@@ -40,6 +49,22 @@ class Sessions:
         self.by_name: dict[str, Session] = {}
         self._malformed: dict[bytes, deque[float]] = {}
         self.dropped = 0  #: malformed messages so far
+        self._poller: select.poll | None = None
+        self._others: dict[int, Callable[[], None]] = {}
+        self._reply: Callable[[bytes, Any], None] = lambda peer, message: None
+
+    def attend(
+        self,
+        poller: select.poll,
+        others: dict[int, Callable[[], None]],
+        reply: Callable[[bytes, Any], None],
+    ) -> None:
+        """Watch the processes of clients, and answer peers, from now on.
+
+        A client that waits for a result says nothing, for days if need be; so that one is gone
+        can be seen by its process only.
+        """
+        self._poller, self._others, self._reply = poller, others, reply
 
     def open(self, peer: bytes, hello: m.Hello) -> tuple[Session | None, m.Welcome | m.Refusal]:
         """Take a peer in, or say why not. A newer session of the same name replaces the older."""
@@ -58,7 +83,9 @@ class Sessions:
             session = again  # the greeting was repeated: our answer was slow
         older = self.by_name.get(session.name)
         if older is not None and older is not session:
-            self.by_peer.pop(older.peer, None)
+            self.close(older)
+        if session is not again and isinstance(hello, m.ClientHello):
+            self._watch(session, hello.host)
         session.greeted += 1
         self.by_peer[peer] = session
         self.by_name[session.name] = session
@@ -80,8 +107,28 @@ class Sessions:
             )
         return ""
 
+    def _watch(self, session: Session, host: str) -> None:
+        if self._poller is None or host != self._connection.host:
+            return
+        try:
+            session.fd = watch(session.pid)
+        except OSError:
+            return  # a container's, with numbers of its own: it cannot be watched from here
+        self._poller.register(session.fd, select.POLLIN)
+        self._others[session.fd] = partial(self._process_ended, session)
+
+    def _process_ended(self, session: Session) -> None:
+        log.info("client %s (pid %d) has ended", session.name, session.pid)
+        self._reply(session.peer, m.GreetAgain())  # should that have been another process
+        self.close(session)
+
     def close(self, session: Session) -> None:
         """Forget a session."""
+        if session.fd >= 0 and self._poller is not None:
+            self._poller.unregister(session.fd)
+            del self._others[session.fd]
+            os.close(session.fd)
+            session.fd = -1
         if self.by_peer.get(session.peer) is session:
             del self.by_peer[session.peer]
         if self.by_name.get(session.name) is session:
@@ -94,13 +141,17 @@ class Sessions:
                 self.close(session)
 
     def malformed(self, peer: bytes, now: float) -> bool:
-        """Count a malformed message; return whether the peer has sent too many of them."""
+        """Count a malformed message; a peer that has sent too many is refused: return whether."""
         self.dropped += 1
         if len(self._malformed) > 1_000:  # hostile peers can make identities, not memory
             self._malformed.clear()
         times = self._malformed.setdefault(peer, deque(maxlen=MALFORMED_LIMIT))
         times.append(now)
-        return self.is_refused(peer, now)
+        if not self.is_refused(peer, now):
+            return False
+        log.warning("a peer sent %d malformed messages: it is refused", MALFORMED_LIMIT)
+        self._reply(peer, m.Refusal(f"it sent {MALFORMED_LIMIT} malformed messages in a minute"))
+        return True
 
     def is_refused(self, peer: bytes, now: float) -> bool:
         """Return whether ``peer`` is not listened to, for what it sent in the last minute."""

@@ -186,10 +186,11 @@ class Finished(Struct, tag=60, array_like=True):
 
 
 class SetupDone(Struct, tag=61, array_like=True):
-    """The executor has run all setups up to ``version``, or one of them raised ``error``."""
+    """The executor has run all setups up to ``version``, or one it cannot do without failed."""
 
     version: int
-    error: str = ""
+    error: str = ""  #: of that one; the executor ends
+    without: list[tuple[int, str]] = []  #: versions that failed and are done without, and how
 
 
 # --------------------------------------------------------------------------- to clients
@@ -302,7 +303,8 @@ class Setup(Struct, tag=161, array_like=True):
 
     version: int
     definitions: list[Definition]
-    calls: list[tuple[str, bytes, tuple[str, ...]]]  #: hash, payload, blobs
+    #: version, hash, payload, blobs, whether nothing may run where it fails
+    calls: list[tuple[int, str, bytes, tuple[str, ...], bool]]
 
 
 Hello = ClientHello | EngineHello | ExecutorHello

@@ -116,7 +116,9 @@ def order(world: World) -> None:
         e.DrainAsked(engine),
         e.SlotsAsked(engine, world.rng.choice([0, 1, 2, 3])),
         e.RestartAsked(),
-        e.SetupAsked(Definition("init", "init", b""), b""),
+        e.SetupAsked(
+            Definition("init", "init", b""), b"", names=world.rng.choice([(), ("x",), ("x", "y")])
+        ),
     ]
     world.asks.append(world.rng.choices(events, [1, 4, 1, 1])[0])
     if len(world.engines) < 3:

@@ -62,6 +62,11 @@ MUTANTS: Final[dict[str, tuple[str, str, str]]] = {
         "                over.append(dependent)",
         "                pass",
     ),
+    "uses the number of an attempt again that was given back": (
+        "state",
+        "if record.started_at:",
+        "if False:",
+    ),
     "uses tokens again after a restart": (
         "dispatch",
         "state.epoch << EPOCH_SHIFT | state.dispatched",

@@ -42,7 +42,7 @@ class World:
         self.mine: dict[str, str] = {}  #: task -> its end as the client was told, or nothing yet
         self.ends: dict[str, tuple[str, float]] = {}
         self.began: dict[str, list[tuple[int, int]]] = {}  #: task -> attempt and token
-        self.given_back: set[int] = set()
+        self.given_back: set[int] = set()  #: tokens of what, to the master, never began
         self.once: set[str] = set()  #: tasks that may run at most once
         self.turns = 0
         for _ in range(self.rng.choice([1, 2, 3])):
@@ -147,7 +147,7 @@ class World:
 
     def _note(self, records: list[r.Record]) -> None:
         for record in records:
-            if isinstance(record, r.Released):
+            if isinstance(record, r.Released) and not record.started_at:
                 self.given_back.add(record.token)
             elif isinstance(record, r.Redriven):
                 self.mine[record.successor] = ""

@@ -32,6 +32,7 @@ FIELDS: dict[str, Any] = {
     "signal": "SIGSEGV",
     "peak_bytes": 1 << 30,
     "stderr": "Segmentation fault",
+    "at_most_once": 0,
     "text": "Traceback (most recent call last): ...",
 }
 
@@ -152,7 +153,7 @@ def test_a_crash_says_signal_memory_and_last_lines() -> None:
 
 
 def test_a_single_crash_is_told_in_the_singular() -> None:
-    assert "executor once," in str(errors.TaskCrashedError("t-1", 1, "SIGKILL", 0))
+    assert "executor once by" in str(errors.TaskCrashedError("t-1", 1, "SIGKILL", 0))
 
 
 def test_an_error_without_its_optional_fields_reads_well() -> None:

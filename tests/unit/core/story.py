@@ -263,6 +263,7 @@ def compare(memory: ClusterState, rebuilt: ClusterState, now: float) -> None:
     assert rebuilt.definitions == memory.definitions
     assert rebuilt.templates == memory.templates
     assert rebuilt.setups == memory.setups
+    assert rebuilt.groups == memory.groups
     for left, right in ((memory.queues, rebuilt.queues), (memory.pins, rebuilt.pins)):
         for name in left.keys() | right.keys():
             mine, other = left.get(name, TaskQueue()), right.get(name, TaskQueue())

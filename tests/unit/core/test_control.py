@@ -189,15 +189,19 @@ def test_a_task_at_an_executor_expires_only_if_it_comes_back(story: Story) -> No
     assert story.task("t").cause == "expired"
 
 
-def test_an_interruption_by_a_master_that_is_gone_gives_the_task_back(story: Story) -> None:
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_an_interruption_by_a_master_that_is_gone_gives_the_task_back(
+    story: Story, is_seen: bool
+) -> None:
     story.engine()
     run = only(story.submit("t"))
-    story.beat(("e/0.1", run))
+    if is_seen:
+        story.beat(("e/0.1", run))
 
     step = story.finish(run, verdict=Verdict.INTERRUPTED)
 
-    assert only(step).attempt == 1
-    assert story.task("t").retries == 0
+    assert only(step).attempt == 2
+    assert (story.task("t").retries, story.task("t").crashes) == (0, 0)
 
 
 # --------------------------------------------------------------------------- dependencies

@@ -9,6 +9,7 @@ import pytest
 
 from nbcluster.core import events as e
 from nbcluster.core.model import Outcome, Run, Verdict
+from nbcluster.errors import from_code
 from nbcluster.options import Backoff
 from tests.unit.core.story import Story, came, names, only, orders, told
 
@@ -96,7 +97,35 @@ def test_an_executor_ended_by_order_charges_nobody(story: Story) -> None:
     story.die(token=run.token, expected=True)
 
     task = story.task("t")
-    assert (story.seen("t"), task.crashes, task.attempts) == ("pending", 0, 0)
+    assert (story.seen("t"), task.crashes, task.retries) == ("pending", 0, 0)
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_an_attempt_that_had_begun_and_is_given_back_uses_its_number_and_no_budget(
+    story: Story, is_seen: bool
+) -> None:
+    story.engine()
+    run = only(story.submit("t", retries=1, max_crashes=1, backoff=Backoff(0)))
+    if is_seen:
+        story.beat(("e/0.1", run))
+    story.die(token=run.token, expected=True)
+
+    again = only(story.tell(e.ExecutorCame("e/0.2", 7, ())))
+    last = only(story.fail(again, executor="e/0.2"))
+
+    assert (run.attempt, again.attempt, last.attempt) == (1, 2, 3)
+    assert [a.outcome for a in story.task("t").history] == ["given_back", "exception"]
+    assert (story.task("t").retries, story.task("t").crashes) == (1, 0)
+
+
+def test_what_was_only_held_uses_no_number(story: Story) -> None:
+    runs = loaded(story, "a", "b")
+    story.beat(("e/0.1", runs[0]))
+
+    story.die(token=runs[0].token, expected=True)
+
+    sent = story.tell(e.ExecutorCame("e/0.2", 7, ())).runs["e/0.2"]
+    assert [(run.task, run.attempt) for run in sent] == [("a", 2), ("b", 1)]
 
 
 # --------------------------------------------------------------------------- engines
@@ -142,8 +171,7 @@ def test_an_engine_that_left_charges_nobody(story: Story) -> None:
 
     story.tell(e.EngineLeft("e"))
 
-    assert story.task("a").crashes == 0
-    assert story.task("a").attempts == 0
+    assert (story.task("a").crashes, story.task("a").attempts) == (0, 1)
     assert story.waiting() == ["a"]
 
 
@@ -271,6 +299,10 @@ def test_at_most_once_never_runs_again_after_its_executor(story: Story, expected
     story.die(token=run.token, expected=expected)
 
     assert story.task("t").cause == ("lost" if expected else "crash")
+    if not expected:
+        text = str(from_code(story.task("t").code, story.task("t").args))
+        assert "at most once, so it is not run again" in text
+        assert "Allow more" not in text
     assert story.tell(e.ExecutorCame("e/0.2", 7, ())).runs == {}
 
 

@@ -323,7 +323,7 @@ def test_what_still_runs_when_the_time_to_drain_is_over_is_given_back(story: Sto
     step = story.later(25.0)
 
     task = story.task("a")
-    assert (story.seen("a"), task.attempts, task.crashes) == ("pending", 0, 0)
+    assert (story.seen("a"), task.attempts, task.crashes) == ("pending", 1, 0)
     assert "e" in {o.engine for o in orders(step, e.LeaveOrder)}
 
 

@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import pytest
 
 from nbcluster.core import events as e
 from nbcluster.core import records as r
 from nbcluster.core import views
-from nbcluster.core.history import EVENT_COLUMNS, events
+from nbcluster.core.history import EVENT_COLUMNS, Follower, events
 from nbcluster.options import Backoff
 from tests.unit.core.story import Story, only
 
+Begin = Callable[..., Story]
+
 
 def kinds(story: Story, name: str) -> list[str]:
-    leases: dict[int, str] = {}
-    tries: dict[str, int] = {}
+    return [row["kind"] for row in told(story, name)]
+
+
+def told(story: Story, name: str) -> list[dict[str, Any]]:
+    follower = Follower()
     rows: list[dict[str, Any]] = []
     for seq, (data, at) in enumerate(story.journal):
-        records = msgspec.msgpack.decode(data, type=list[r.Record])
-        rows += [
-            dict(zip(EVENT_COLUMNS, row, strict=True))
-            for row in events(seq, at, records, leases, tries)
-        ]
+        raw = events(seq, at, msgspec.msgpack.decode(data, type=list[r.Record]))
+        rows += [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in follower.rows(raw)]
     offsets = [row["offset"] for row in rows]
     assert offsets == sorted(set(offsets))
-    return [row["kind"] for row in rows if row["task"] == name]
-
-
-def tries_of(story: Story) -> dict[str, int]:
-    tries: dict[str, int] = {}
-    for seq, (data, at) in enumerate(story.journal):
-        list(events(seq, at, msgspec.msgpack.decode(data, type=list[r.Record]), {}, tries))
-    return tries
+    return [row for row in rows if row["task"] == name]
 
 
 def rows(story: Story) -> dict[str, dict[str, Any]]:
-    found = views.task_rows(story.state, story.machine.memo, None, 0, 100, story.now)
+    found = [
+        views.task_row(story.state, story.machine.memo, task, story.now)
+        for task in views.select_tasks(story.state, None)
+    ]
     return {row[0]: dict(zip(views.TASK_COLUMNS, row, strict=True)) for row in found}
 
 
@@ -57,24 +57,36 @@ def test_a_retry_and_a_crash_are_told_in_order() -> None:
 
     story.die(token=only(story.fail(run)).token)
 
-    told = kinds(story, "t")
-    assert told[:5] == ["accepted", "scheduled", "started", "attempt_failed", "retrying"]
-    assert told[-4:] == ["scheduled", "started", "crashed", "failed"]
+    seen = kinds(story, "t")
+    assert seen[:5] == ["accepted", "scheduled", "started", "attempt_failed", "retrying"]
+    assert seen[-4:] == ["scheduled", "started", "crashed", "failed"]
 
 
-def test_an_attempt_that_was_given_back_is_told_and_counts_nowhere() -> None:
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_an_attempt_that_was_given_back_is_told_and_keeps_its_number(is_seen: bool) -> None:
     story = Story()
-    story.engine()
+    story.engine("a")
     run = only(story.submit("t"))
-    story.beat(("e/0.1", run))
-    story.die(token=run.token, expected=True)
-    story.finish(only(story.tell(e.ExecutorCame("e/0.2", 7, ()))), executor="e/0.2")
+    if is_seen:
+        story.beat(("a/0.1", run), engine="a")
+    story.die("a/0.1", token=run.token, expected=True)
+    story.finish(only(story.engine("b")), executor="b/0.1")
 
-    assert kinds(story, "t") == [
-        *("accepted", "scheduled", "started", "given_back"),
-        *("scheduled", "started", "succeeded"),
+    assert [(row["kind"], row["attempt"], row["engine"]) for row in told(story, "t")] == [
+        *(("accepted", 0, ""), ("scheduled", 0, "a"), ("started", 1, "a"), ("given_back", 1, "a")),
+        *(("scheduled", 1, "b"), ("started", 2, "b"), ("succeeded", 2, "b")),
     ]
-    assert tries_of(story) == {"t": 1}
+
+
+def test_an_attempt_that_was_taken_to_have_begun_gives_its_number_back() -> None:
+    story = Story()
+    story.engine("a")
+    run = only(story.submit("t", at_most_once=True))
+    story.tell(e.DrainAsked("a"), e.RevokeAnswered("a/0.1", run.token, 0))
+    story.finish(only(story.engine("b")), executor="b/0.1")
+
+    last = told(story, "t")[-1]
+    assert (last["kind"], last["attempt"], story.task("t").attempts) == ("succeeded", 1, 1)
 
 
 def test_a_lease_that_never_began_is_given_back_in_silence() -> None:
@@ -114,7 +126,7 @@ def test_every_attempt_has_a_row_with_its_traceback() -> None:
 
     found = [
         dict(zip(views.ATTEMPT_COLUMNS, row, strict=True))
-        for row in views.attempt_rows(story.state, ["t", "nobody"])
+        for row in views.attempt_rows(story.task("t"))
     ]
 
     assert [(row["attempt"], row["outcome"]) for row in found] == [
@@ -137,6 +149,21 @@ def test_tasks_are_selected_by_state() -> None:
     assert names("done") == names("cancelled") == ["a"]
 
 
+def test_tasks_after_a_place_are_those_that_were_submitted_later(begin: Begin) -> None:
+    story = begin(retention_s=60.0)
+    story.submit("a", "b", "c", "d", "e")
+    places = {name: story.task(name).seq for name in "abcde"}
+    story.cancel("a", "c")
+    story.later(60.0)  # both are forgotten
+
+    def after(name: str) -> list[str]:
+        return [task.id for task in views.select_tasks(story.state, None, places[name])]
+
+    assert after("a") == after("a") == ["b", "d", "e"]
+    assert after("b") == after("c") == ["d", "e"]
+    assert after("e") == []
+
+
 def test_counters_tell_what_runs_where() -> None:
     story = Story()
     story.engine("a")
@@ -148,6 +175,14 @@ def test_counters_tell_what_runs_where() -> None:
 
     assert (counted["running"], counted["engines"], counted["slots"]) == (1, 2, 2)
     assert list(counted["running_by_engine"].values()) == [0, 1]
+
+
+def test_who_waits_for_the_only_slot_is_told_so_in_the_singular() -> None:
+    story = Story()
+    story.engine()
+    story.submit("a", "b", "c")
+
+    assert rows(story)["c"]["reason"] == "the only slot of group 'default' is busy, 1 waiting"
 
 
 def test_an_engine_without_a_ready_executor_is_shown_as_starting() -> None:

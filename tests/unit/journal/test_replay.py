@@ -33,6 +33,7 @@ OF_TABLES: list[r.Record] = [
 OF_THE_CLUSTER: list[r.Record] = [
     r.MasterStarted(1),
     r.SetupAdded(1, "h", b""),
+    r.GroupWanted("gpu", 1, 1),
     r.EngineUp("e", 1, "host", (), 1, "python"),
     r.EngineChanged("e", EngineState.ACTIVE, 1),
     r.EngineGone("e", "left"),
