@@ -16,8 +16,10 @@ from nbcluster._version import __version__
 if TYPE_CHECKING:
     from nbcluster.client.cluster import Cluster
     from nbcluster.client.future import Future
+    from nbcluster.cluster.connecting import connect
     from nbcluster.cluster.executor import ClusterExecutor
-    from nbcluster.cluster.start import clusters, connect, start
+    from nbcluster.cluster.known import clusters
+    from nbcluster.cluster.start import start
     from nbcluster.current import CurrentTask, current_task
     from nbcluster.errors import NbclusterError, PermanentFailure
     from nbcluster.options import Backoff
@@ -32,8 +34,8 @@ _HOMES = {
     "Future": "client.future",
     "NbclusterError": "errors",
     "PermanentFailure": "errors",
-    "clusters": "cluster.start",
-    "connect": "cluster.start",
+    "clusters": "cluster.known",
+    "connect": "cluster.connecting",
     "current_task": "current",
     "start": "cluster.start",
 }
@@ -59,8 +61,7 @@ def __getattr__(name: str) -> Any:
     if home is not None:
         value = getattr(importlib.import_module(f"nbcluster.{home}"), name)
     else:
-        errors = importlib.import_module("nbcluster.errors")
-        value = getattr(errors, name, None) if name.endswith("Error") else None
+        value = _errors().get(name) if name[:1].isupper() else None
         if value is None:
             raise AttributeError(f"module 'nbcluster' has no attribute {name!r}")
     globals()[name] = value
@@ -68,4 +69,13 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*_errors(), *__all__})
+
+
+def _errors() -> dict[str, Any]:
+    module = importlib.import_module("nbcluster.errors")
+    return {e.__name__: e for e in vars(module).values() if _is_own(e)}
+
+
+def _is_own(thing: Any) -> bool:
+    return isinstance(thing, type) and thing.__module__ == "nbcluster.errors"

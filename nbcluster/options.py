@@ -134,7 +134,21 @@ def whole(name: str, value: Any, *, least: int) -> int:
     return int(result)
 
 
-def _text(name: str, value: Any) -> str:
+def seconds(name: str, value: Any, *, above: bool = False) -> float | None:
+    """Return ``value`` if it is a time in seconds; None if it is None or infinite: no limit."""
+    if value is None or (isinstance(value, float) and value == math.inf):
+        return None
+    return float(number(name, value, least=0, above=above))
+
+
+def check_callable(fn: Any, taker: str) -> None:
+    """Raise unless ``fn``, given to ``taker``, can be called."""
+    if not callable(fn):
+        raise OptionTypeError(f"{taker} takes a function or another callable, not {fn!r}")
+
+
+def text(name: str, value: Any) -> str:
+    """Return ``value`` if it is a string that can be stored and sent."""
     if not isinstance(value, str):
         raise OptionTypeError(f"{name}= must be a string, not {value!r}")
     if len(value) > 500:
@@ -147,7 +161,8 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
-def _flag(name: str, value: Any) -> bool:
+def flag(name: str, value: Any) -> bool:
+    """Return ``value`` if it is True or False."""
     if not isinstance(value, bool):
         raise OptionTypeError(f"{name}= must be True or False, not {value!r}")
     return value
@@ -178,10 +193,12 @@ def _delivery(value: Any) -> bool:
     return bool(value == "at_most_once")
 
 
-def _seconds(name: str, value: Any) -> float | None:
-    if value is None or (isinstance(value, float) and value == math.inf):
-        return None
-    return float(number(name, value, least=0, above=True))
+def task_id(task: Any, taker: str) -> str:
+    """Return the id of a task given to ``taker`` by its future or its id."""
+    name = getattr(task, "id", task)
+    if not isinstance(name, str):
+        raise OptionTypeError(f"{taker} takes a future or the id of a task, not {task!r}")
+    return name
 
 
 def _classes(value: Any) -> tuple[type[BaseException], ...]:
@@ -195,7 +212,10 @@ def _classes(value: Any) -> tuple[type[BaseException], ...]:
 def _after(value: Any) -> tuple[Any, ...]:
     if value is None:
         return ()
-    return tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (value,)
+    wanted = value if isinstance(value, (list, tuple, set, frozenset)) else (value,)
+    for task in wanted:
+        task_id(task, "after=")
+    return tuple(wanted)
 
 
 #: name of the option -> (field of TaskOptions, check)
@@ -203,18 +223,18 @@ _TASK_FIELDS: Final[dict[str, tuple[str, Any]]] = {
     "group": ("group", lambda v: check_name(v, "group")),
     "retries": ("retries", _retries),
     "backoff": ("backoff", _backoff),
-    "timeout": ("timeout", lambda v: _seconds("timeout", v)),
+    "timeout": ("timeout", lambda v: seconds("timeout", v, above=True)),
     "priority": ("priority", _priority),
     "delivery": ("at_most_once", _delivery),
     "max_crashes": ("max_crashes", lambda v: whole("max_crashes", v, least=1)),
-    "expires": ("expires", lambda v: _seconds("expires", v)),
-    "wait": ("wait", lambda v: _flag("wait", v)),
+    "expires": ("expires", lambda v: seconds("expires", v, above=True)),
+    "wait": ("wait", lambda v: flag("wait", v)),
     "load": ("load", lambda v: whole("load", v, least=0)),
-    "engine": ("pin", lambda v: _text("engine", v)),
+    "engine": ("pin", lambda v: text("engine", v)),
 }
 _CALL_FIELDS: Final[dict[str, Any]] = {
-    "name": lambda v: _text("name", v),
-    "key": lambda v: _text("key", v),
+    "name": lambda v: text("name", v),
+    "key": lambda v: text("key", v),
     "after": _after,
     "retry_on": _classes,
 }

@@ -21,6 +21,11 @@ EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130  #: as a shell reports a death by SIGINT
 EXIT_CLOSED_PIPE: Final = 141  #: as a shell reports a death by SIGPIPE
 
+_EXITS: Final = (
+    "exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 141 closed pipe\n"
+    "variables:  NBCLUSTER_HOME (where clusters keep their files), and one for each flag"
+)
+
 #: verb -> (module with its `VERBS`, what it does)
 _VERBS: Final = {
     "start": ("lifecycle", "start a cluster on this machine"),
@@ -47,8 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 if it was done, 1 if it failed, 2 if the call itself was wrong.
+        0 if it was done, 1 if it failed, 2 if the call itself was wrong, 130 after Ctrl-C, 141 if
+        whoever read the output has gone.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who called us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - to the end of the process
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         try:
@@ -108,7 +117,7 @@ def _without_verb(words: list[str]) -> int:
         prog="nbcluster",
         usage="nbcluster [-h] [--version] [-l LEVEL] VERB ...",
         description="Run Python functions on a supervised cluster of processes.",
-        epilog="\n".join(["verbs:", *lines, "", "nbcluster VERB --help tells more."]),
+        epilog="\n".join(["verbs:", *lines, "", _EXITS, "nbcluster VERB --help tells more."]),
     )
     root.add_argument("--version", action="version", version=f"nbcluster {__version__}")
     root.add_argument("verb", metavar="VERB", choices=list(_VERBS), help="one of the verbs below")

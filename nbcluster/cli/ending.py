@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from nbcluster.client.cluster import Cluster
-from nbcluster.engine import processes
 from nbcluster.engine.signals import StopSignals
 from nbcluster.errors import ClusterTimeoutError, NbclusterError
+from nbcluster.transport.descriptors import watch
 from nbcluster.transport.rundir import ClusterDir, FileLock, cluster_dir
 
 #: Seconds that a master may need to end: what runs has 25 of them, engines and files the rest.
@@ -32,7 +32,7 @@ def end_of(pid: int) -> Iterator[Callable[[float], None]]:
     A master says goodbye before it has removed its files and let go of its lock.
     """
     try:
-        fd = processes.watch(pid)
+        fd = watch(pid)
     except ProcessLookupError:
         yield lambda timeout: None
         return
@@ -91,7 +91,7 @@ def stay(cluster: Cluster, pid: int) -> int:
     poller = select.poll()
     obeyed = 0
     journal = ""
-    master = processes.watch(pid)
+    master = watch(pid)
     for fd in (signals.fd, master):
         poller.register(fd, select.POLLIN)
     try:
@@ -101,8 +101,8 @@ def stay(cluster: Cluster, pid: int) -> int:
             if count != obeyed:
                 journal = _obey(cluster, is_first=count == 1) or journal
                 obeyed = count
-        cluster.client.take_in()  # its last words
-        return _over(cluster, stopped=obeyed > 0 or cluster.client.is_closed, journal=journal)
+        cluster._client.take_in()  # its last words
+        return _over(cluster, stopped=obeyed > 0 or cluster._client.is_closed, journal=journal)
     finally:
         cluster.close()
         signals.close()
@@ -114,10 +114,10 @@ def _obey(cluster: Cluster, *, is_first: bool) -> str:
     with suppress(NbclusterError):  # it ends at this moment, and is seen to
         waiting, running = open_tasks(cluster.stats())
         keep = bool(waiting or running)  # Ctrl-C is no order to lose what was accepted
-        journal = str(cluster.client.ask("info")["journal"]) if keep else ""
+        journal = str(cluster._client.ask("info")["journal"]) if keep else ""
         if is_first:
-            print(f"draining: {running} tasks run; once more stops at once", flush=True)
-        cluster.client.ask("stop", mode="drain" if is_first else "now", keep=keep)
+            print(f"draining, tasks that run: {running}; once more stops at once", flush=True)
+        cluster._client.ask("stop", mode="drain" if is_first else "now", keep=keep)
         return journal
     return ""
 

@@ -75,7 +75,7 @@ class Flags(argparse.ArgumentParser):
 
     def words(self, dest: str, **settings: Any) -> None:
         """Add the positional that takes all words that are left, and those after ``--``."""
-        self.add_argument(dest, nargs="+", **settings)
+        self.add_argument(dest, nargs="*", **settings)
         self._last_words = dest
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:
@@ -87,6 +87,8 @@ class Flags(argparse.ArgumentParser):
         found = self.parse_intermixed_args(before)
         if literal:
             getattr(found, self._last_words).extend(literal)
+        if self._last_words and not getattr(found, self._last_words):
+            self.error("a word is missing")
         logging.basicConfig(
             level=found.log_level or "WARNING",
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from argparse import Namespace
 from pathlib import Path
 
 from nbcluster.cli.flags import Flags, Verb, count
 from nbcluster.cli.reaching import require_running
 from nbcluster.engine.options import EngineOptions
-from nbcluster.errors import ClusterConnectionError
+from nbcluster.errors import ClusterConnectionError, OptionError
 from nbcluster.ids import check_name
 from nbcluster.transport.rundir import cluster_dir
 
@@ -38,6 +40,8 @@ def engine_flags(flags: Flags) -> None:
 
 def run_engine(args: Namespace) -> int:
     """Run an engine until its master tells it to leave, or a signal drains it."""
+    for module in args.imports:
+        check_module(module)
     connection = _connection(args.join, wait=not args.no_wait)
     options = EngineOptions(
         connection=connection,
@@ -51,9 +55,26 @@ def run_engine(args: Namespace) -> int:
     return 1 if serve(options) else 0
 
 
+def check_module(name: str) -> None:
+    """Raise if executors would die at once, because there is no such module.
+
+    Raises
+    ------
+    OptionError
+        If it is nowhere; it is not imported here.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    top = name.partition(".")[0]
+    if not top.isidentifier() or importlib.util.find_spec(top) is None:
+        raise OptionError(f"--import {name}: there is no module {top!r}")
+
+
 def _connection(target: str, *, wait: bool) -> Path:
     if os.sep in target:
         path = Path(target).absolute()
+        if not path.parent.is_dir():
+            raise ClusterConnectionError(f"there is no directory {path.parent}. Start its cluster")
         if not wait and not path.exists():
             raise ClusterConnectionError(
                 f"there is no connection file {path}. Start its cluster, or leave out --no-wait"

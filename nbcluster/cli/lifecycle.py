@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
 from typing import Any
@@ -10,9 +11,12 @@ from nbcluster.cli import ending
 from nbcluster.cli.flags import Flags, Verb, count
 from nbcluster.cli.reaching import reached
 from nbcluster.client.cluster import Cluster
+from nbcluster.cluster import remains
+from nbcluster.cluster.remains import is_dead
 from nbcluster.cluster.settings import DURABILITIES
 from nbcluster.cluster.start import start
 from nbcluster.errors import ClusterError
+from nbcluster.transport.rundir import cluster_dir
 
 _OPTIONS = (
     *("engines", "name", "group", "slots", "persist", "journal", "durability"),
@@ -51,7 +55,7 @@ def run_start(args: Namespace) -> int:
     )
     print(f'  connect: nbcluster.connect("{name}")')
     print(f"  look:    nbcluster status {name}")
-    if not cluster.owned:  # --persist, or it was running before
+    if not cluster._owned:  # --persist, or it was running before
         print(f"  stop:    nbcluster stop {name}", flush=True)
         cluster.close()
         return 0
@@ -62,7 +66,10 @@ def run_start(args: Namespace) -> int:
 def stop_flags(flags: Flags) -> None:
     """Add the flags of ``stop``."""
     flags.name()
-    flags.epilog = "Without a choice it is stopped only if no task is open."
+    flags.epilog = (
+        "Without a choice it is stopped only if no task is open. Of a cluster whose master ended\n"
+        "without notice it ends the engines that wait for the next one, and removes the rest."
+    )
     flags.flag("--drain", action="store_true", help="let those finish that run; keep the others")
     flags.flag("--cancel", action="store_true", help="drop them")
     flags.flag("--keep", action="store_true", help="keep them for the next start of that name")
@@ -73,6 +80,8 @@ def run_stop(args: Namespace) -> int:
     if args.cancel and (args.keep or args.drain):
         print("nbcluster: --cancel drops what --keep and --drain keep", file=sys.stderr)
         return 2
+    if os.sep not in args.name and is_dead(cluster_dir(args.name)):
+        return _stop_dead(args)
     with reached(args.name) as cluster:
         stats = cluster.stats()
         waiting, running = ending.open_tasks(stats)
@@ -81,7 +90,7 @@ def run_stop(args: Namespace) -> int:
             raise _refusal(args.name, waiting, running)
         keep = bool(args.keep or (args.drain and (waiting or running)))
         mode = "drain" if args.drain else "now" if chosen else "ask"
-        journal = cluster.client.ask("info")["journal"] if keep else ""
+        journal = cluster._client.ask("info")["journal"] if keep else ""
         _stop(cluster, stats, mode, keep)
     print(f"cluster {cluster.name!r} has stopped")
     if journal:
@@ -89,9 +98,24 @@ def run_stop(args: Namespace) -> int:
     return 0
 
 
+def _stop_dead(args: Namespace) -> int:
+    """End what is left of a cluster without a master: nothing can be drained there."""
+    where = cluster_dir(args.name)
+    keep = True if args.keep or args.drain else False if args.cancel else None
+    ended = remains.end(where, keep=keep)
+    print(f"cluster {where.name!r} was dead: its master had ended without notice")
+    print(f"engines that were ended: {', '.join(map(str, ended)) or 'none was left'}")
+    print(
+        f"kept: {where.path}; nbcluster start --name {where.name} goes on with it"
+        if keep
+        else f"removed: {where.path}"
+    )
+    return 0
+
+
 def _refusal(name: str, waiting: int, running: int) -> ClusterError:
     return ClusterError(
-        f"cluster {name!r} has {waiting} pending and {running} running tasks; it goes on. Choose: "
+        f"cluster {name!r} has tasks: {waiting} pending and {running} running; it goes on. Choose: "
         "--drain (finish what runs, keep the others), --keep (all go on at the next start), "
         "--cancel (drop them)"
     )

@@ -7,15 +7,13 @@ from typing import Any, Final
 
 from nbcluster.cli.flags import Flags, Verb, count
 from nbcluster.cli.output import print_json, print_table, rows_of
-from nbcluster.cli.reaching import reached
+from nbcluster.cli.reaching import dead_text, reached
 from nbcluster.client.cluster import Cluster
+from nbcluster.client.tables import columns
+from nbcluster.cluster.known import COLUMNS, cluster_rows
 from nbcluster.core.model import State
-from nbcluster.errors import ClusterError
-from nbcluster.transport.connection import read_connection
-from nbcluster.transport.rundir import FileLock, known_clusters
+from nbcluster.errors import OptionError
 
-_PAGE: Final = 5_000
-_LIST: Final = ("name", "state", "pid", "epoch", "persist", "directory")
 _ENGINES: Final = (
     *("id", "state", "group", "slots", "running", "load", "done", "pid", "host", "rss_mb"),
     "last_seen_s",
@@ -37,28 +35,17 @@ def list_flags(flags: Flags) -> None:
 
 def run_list(args: Namespace) -> int:
     """List the clusters of this user on this machine."""
-    rows = clusters()
+    rows = cluster_rows()
     if args.json:
         print_json(rows)
     elif rows:
-        print_table(rows, _LIST)
+        print_table(rows, COLUMNS)
+        for row in rows:
+            if row["state"] == "dead":
+                print(dead_text(row["name"], row["pid"]))
     else:
         print("no clusters; start one with: nbcluster start")
     return 0
-
-
-def clusters() -> list[dict[str, Any]]:
-    """Return a row for each cluster that has a connection file one can trust."""
-    rows = []
-    for where in known_clusters():
-        try:
-            known = read_connection(where.connection_file)
-        except (FileNotFoundError, ClusterError):
-            continue  # `doctor` tells about it
-        state = "running" if FileLock.is_held(where.lock_file) else "dead"
-        row = (where.name, state, known.pid, known.epoch, known.persist, str(where.path))
-        rows.append(dict(zip(_LIST, row, strict=True)))
-    return rows
 
 
 # --------------------------------------------------------------------------- status
@@ -74,7 +61,7 @@ def run_status(args: Namespace) -> int:
     """Show a cluster's tasks by state, and its engines."""
     with reached(args.name) as cluster:
         stats = cluster.stats()
-        engines = rows_of(cluster.client.ask("engines"))
+        engines = rows_of(cluster._client.ask("engines"))
         name, directory = cluster.name, str(cluster.directory)
     if args.json:
         print_json({"name": name, "directory": directory, "stats": stats, "engines": engines})
@@ -82,7 +69,7 @@ def run_status(args: Namespace) -> int:
     counts = ", ".join(f"{stats[state]} {state}" for state in State)
     print(f"cluster {name!r}: master {stats['master_pid']}, epoch {stats['epoch']}, {directory}")
     print(f"tasks:   {counts}")
-    print(f"engines: {stats['engines']}, with {stats['slots']} slots")
+    print(f"engines: {stats['engines']}, slots: {stats['slots']}")
     if engines:
         print_table(engines, _ENGINES)
     return 0
@@ -102,6 +89,8 @@ def tasks_flags(flags: Flags) -> None:
 
 def run_tasks(args: Namespace) -> int:
     """Show the table of tasks."""
+    if args.failed and args.state not in (None, "failed"):
+        raise OptionError(f"--failed and --state {args.state} contradict each other")
     state = "failed" if args.failed else args.state
     with reached(args.name) as cluster:
         rows = task_rows(cluster, state, args.limit)
@@ -116,14 +105,7 @@ def run_tasks(args: Namespace) -> int:
 
 def task_rows(cluster: Cluster, state: str | None, limit: int | None) -> list[dict[str, Any]]:
     """Return the first rows of the table of tasks, all of them without a limit."""
-    rows: list[dict[str, Any]] = []
-    while limit is None or len(rows) < limit:
-        size = _PAGE if limit is None else min(_PAGE, limit - len(rows))
-        page = rows_of(cluster.client.ask("tasks", state=state, first=len(rows), limit=size))
-        rows += page
-        if len(page) < size:
-            break
-    return rows
+    return rows_of(columns(cluster._client, "tasks", limit, state=state))
 
 
 VERBS = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from nbcluster.client.cluster import Cluster
-from nbcluster.cluster.start import connect
+from nbcluster.cluster.connecting import connect
 from nbcluster.errors import ClusterConnectionError
+from nbcluster.transport.connection import read_connection
 from nbcluster.transport.rundir import FileLock, cluster_dir, known_clusters
 
 
@@ -20,13 +21,25 @@ def require_running(name: str) -> None:
     ClusterConnectionError
         If none does.
     """
-    if FileLock.is_held(cluster_dir(name).lock_file):
+    where = cluster_dir(name)
+    if FileLock.is_held(where.lock_file):
         return
+    with suppress(FileNotFoundError):
+        raise ClusterConnectionError(dead_text(name, read_connection(where.connection_file).pid))
     running = [c.name for c in known_clusters() if FileLock.is_held(c.lock_file)]
     hint = f" Running: {', '.join(running)}." if running else ""
     raise ClusterConnectionError(
         f"no cluster {name!r} is running on this machine.{hint} "
         f"Start it with: nbcluster start --name {name} --persist"
+    )
+
+
+def dead_text(name: str, pid: int) -> str:
+    """Return what to say of a cluster without a master, and the commands to go on with."""
+    return (
+        f"cluster {name!r} is dead: its master (pid {pid}) ended without notice. "
+        f"nbcluster start --name {name} --persist goes on with its tasks; "
+        f"nbcluster stop {name} ends what is left of it"
     )
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from nbcluster.client.explaining import explain
 from nbcluster.client.future import Future
-from nbcluster.client.holding import Held
+from nbcluster.client.holding import Handles, Held
 from nbcluster.client.link import Link
 from nbcluster.core.model import Definition, Ended, NewTask, Template
 from nbcluster.errors import (
@@ -25,11 +25,10 @@ from nbcluster.errors import (
     InitializerError,
     NbclusterError,
     NbclusterWarning,
-    OptionTypeError,
     from_code,
 )
 from nbcluster.ids import random_id
-from nbcluster.options import CallOptions
+from nbcluster.options import CallOptions, task_id
 from nbcluster.serial.blobs import BlobStore
 from nbcluster.serial.pack import Packer
 from nbcluster.wire import messages as m
@@ -53,7 +52,8 @@ class Client:
         self.id = random_id(length=8)
         self._link = Link(connection_file, self.id, self)
         self._futures: dict[str, Future[Any]] = {}
-        self._held = Held()
+        self._held = Held(self._link.wake)
+        self.handles = Handles(self._link.wake)
         self._aliases: dict[str, list[Future[Any]]] = {}  #: more futures of one task, by its key
         self._requests: dict[int, PlainFuture[Any]] = {}
         self._numbers = itertools.count(1)
@@ -114,7 +114,7 @@ class Client:
         definition = packer.define(fn)
         payload, blobs = packer.dumps_call(args, kwargs)
         call = self._calls.get((id(definition), id(options))) or self._call(definition, options)
-        after = tuple(self._id_of(f) for f in options.after) if options.after else ()
+        after = tuple(task_id(f, "after=") for f in options.after) if options.after else ()
         name = f"{self.id}-{next(self._numbers)}"
         future: Future[Any] = Future(self, name, options.name or definition.name)
         self._futures[name] = future
@@ -154,13 +154,6 @@ class Client:
         self._pinned.append((definition, options))
         return call
 
-    @staticmethod
-    def _id_of(dependency: Any) -> str:
-        task = getattr(dependency, "id", dependency)
-        if not isinstance(task, str):
-            raise OptionTypeError(f"after= takes futures or task ids, not {dependency!r}")
-        return task
-
     # ------------------------------------------------------------------ waiting
 
     def wait_for(self, is_over: Callable[[], bool], timeout: float | None) -> bool:
@@ -178,10 +171,12 @@ class Client:
         return self._packer.loads(ended.payload, ended.blobs)
 
     def on_idle(self) -> None:
-        """Tell the master which results nobody holds any more."""
+        """Tell the master which results nobody holds any more; end with the last handle."""
         gone = self._held.free()
         if gone:
             self._link.send(m.Release(gone))
+        if self.handles.are_gone and not self._futures and self._held.is_empty:
+            self.close()
 
     # ------------------------------------------------------------------ asking
 
@@ -259,8 +254,6 @@ class Client:
 
     def why(self, future: Future[Any]) -> str:
         """Return why a task is where it is, in words."""
-        if future._refused:
-            return f"it was not accepted: {future.exception()}"
         if self._link.is_lost:
             return self.lost_text()
         try:
@@ -308,7 +301,7 @@ class Client:
                 for task, _attempt, stream, offset, data in message.chunks:
                     future = self._futures.get(task)
                     if future is not None:
-                        future.on_output(stream, offset, data)
+                        future._on_output(stream, offset, data)
             case m.NotTaken():
                 for name in self._link.outgoing.withdraw(message.number):
                     self._on_refused(name, from_code(message.code, tuple(message.args)))
@@ -321,7 +314,7 @@ class Client:
         for moved in news.moved:
             future = futures.get(moved.task)
             if future is not None:
-                future.on_moved(moved)
+                future._on_moved(moved)
         for sent, known in news.aliases:
             self._on_alias(sent, known)
         for ended in news.ended:
@@ -339,7 +332,7 @@ class Client:
         if isinstance(error, InitializerError) and self.on_broken is not None:
             self.on_broken(error.message)
         if future is not None:
-            future.on_refused(error)
+            future._on_refused(error)
 
     def _on_ended(self, future: Future[Any], ended: Ended) -> None:
         if self.echo is not None:
@@ -351,9 +344,9 @@ class Client:
         if ended.blobs:
             for one in (future, *others):
                 self._held.hold(one, ended.task)
-        future.on_ended(ended)
+        future._on_ended(ended)
         for other, copy in zip(others, copies, strict=True):
-            other.on_ended(copy)
+            other._on_ended(copy)
 
     def _on_alias(self, sent: str, known: str) -> None:
         future = self._futures.pop(sent, None)
@@ -408,7 +401,7 @@ class Client:
         while self._futures:
             name, future = self._futures.popitem()
             for one in (future, *self._aliases.pop(name, ())):
-                one.on_refused(error)
+                one._on_refused(error)
 
     # ------------------------------------------------------------------ closing
 
@@ -430,7 +423,7 @@ class Client:
         self._link.disown()
         futures, self._futures = self._futures, {}
         for future in futures.values():
-            future.disown(self._closed)
+            future._disown(self._closed)
 
     def await_end(self, timeout: float) -> None:
         """Wait until the master has said that the cluster stops, or is gone."""

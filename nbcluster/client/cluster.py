@@ -7,21 +7,32 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from nbcluster.calls import pull_name, push_names
+from nbcluster.calls import INITIALIZER, initialize, pull_name, push_names
 from nbcluster.client.client import Client
 from nbcluster.client.future import Future
 from nbcluster.client.mapping import Chunks
 from nbcluster.client.remote import RemoteFunction
-from nbcluster.client.tables import Tables, task_id
+from nbcluster.client.tables import Tables
 from nbcluster.errors import (
     ClosedError,
     InitializerError,
     NbclusterError,
     OptionError,
+    PushError,
 )
-from nbcluster.options import CallOptions, call_options, whole
+from nbcluster.options import (
+    CallOptions,
+    call_options,
+    check_callable,
+    seconds,
+    text,
+    unknown_option,
+    whole,
+)
 
 T = TypeVar("T")
+
+_STOPS = ("now", "drain", "ask")
 
 
 class Cluster(Tables, concurrent.futures.Executor):
@@ -47,6 +58,7 @@ class Cluster(Tables, concurrent.futures.Executor):
         reap: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
+        self._lease = client.handles.lease()  # with the last one, and what is open, it ends
         self.name = name
         self._owned = owned  # it ends with us
         self._options = options or CallOptions()
@@ -63,9 +75,13 @@ class Cluster(Tables, concurrent.futures.Executor):
         ------
         UnpicklableError
             If function or arguments cannot travel; it names the way to the culprit.
+        OptionTypeError
+            If ``fn`` cannot be called.
         ClosedError
             After ``shutdown`` or ``close``.
         """
+        if not callable(fn):
+            check_callable(fn, "submit()")
         return self._client.submit(self._options, fn, args, kwargs)
 
     def options(self, **changes: Any) -> Cluster:
@@ -115,7 +131,7 @@ class Cluster(Tables, concurrent.futures.Executor):
     def config(self, **defaults: Any) -> CallOptions:
         """Set options for what is submitted from now on; return those that are in force.
 
-        The names are those of `options`.
+        The names, and the errors, are those of `options`.
         """
         self._options = call_options(self._options, defaults)
         return self._options
@@ -126,7 +142,10 @@ class Cluster(Tables, concurrent.futures.Executor):
     def remote(self, /, **options: Any) -> Callable[[Callable[..., T]], RemoteFunction[..., T]]: ...
 
     def remote(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-        """Decorate a function so that calling it submits it: ``@cluster.remote(retries=3)``."""
+        """Decorate a function so that calling it submits it: ``@cluster.remote(retries=3)``.
+
+        The options, and the errors, are those of `options`.
+        """
         chosen = self.options(**options) if options else self
         if fn is not None:
             return RemoteFunction(chosen, fn)
@@ -157,8 +176,12 @@ class Cluster(Tables, concurrent.futures.Executor):
         Raises
         ------
         OptionError
-            If ``chunksize`` is less than 1.
+            If ``chunksize`` is less than 1 or ``timeout`` below 0, or ``fn`` cannot be called.
+        TimeoutError
+            From the iterator, if a value has not come in time.
         """
+        check_callable(fn, "map()")
+        timeout = seconds("timeout", timeout)
         if chunksize is not None:
             chunksize = whole("chunksize", chunksize, least=1)
         slots = max(1, int(self.stats()["slots"]))
@@ -168,7 +191,13 @@ class Cluster(Tables, concurrent.futures.Executor):
         return Chunks(submit, fn, iterables, slots, chunksize, timeout).values()
 
     def run(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> dict[str, T]:
-        """Run ``fn`` once on every engine; return the values by engine."""
+        """Run ``fn`` once on every engine; return the values by engine.
+
+        Raises
+        ------
+        Exception
+            The first one that ``fn`` raised on an engine.
+        """
         futures = {
             engine: self.options(engine=engine).submit(fn, *args, **kwargs)
             for engine in self.engines().query("state in ('active', 'starting')").index
@@ -179,7 +208,26 @@ class Cluster(Tables, concurrent.futures.Executor):
         """Bind names in the global namespace of every executor, also of those to come.
 
         Waits until it is done; an executor that is busy does it after its task.
+
+        Parameters
+        ----------
+        names : mapping
+            The names and what they are bound to.
+        timeout : float
+            Seconds to wait; None: for ever.
+
+        Raises
+        ------
+        OptionError
+            If it is no mapping, or a key is no name.
+        UnpicklableError
+            If a value cannot travel.
+        PushError
+            If an executor cannot load a value; the names are not bound there.
+        ClusterTimeoutError
+            If it is not done in time. It still will be.
         """
+        limit = seconds("timeout", timeout)
         try:
             bound = dict(names)
             is_valid = all(map(str.isidentifier, bound))
@@ -187,13 +235,19 @@ class Cluster(Tables, concurrent.futures.Executor):
             is_valid = False
         if not is_valid:
             raise OptionError(f"push takes a dict of names and values, not {names!r}")
-        self.set_up(push_names, (bound,), timeout)
+        self._set_up(push_names, (bound,), limit)
 
     def pull(self, name: str) -> dict[str, Any]:
-        """Return what ``name`` is bound to on every engine, by engine."""
-        return self.run(pull_name, name)
+        """Return what ``name`` is bound to on every engine, by engine.
 
-    def set_up(
+        Raises
+        ------
+        NameError
+            If it is not bound on one of them.
+        """
+        return self.run(pull_name, text("name", name))
+
+    def _set_up(
         self, fn: Callable[..., Any], args: tuple[Any, ...], timeout: float | None = None
     ) -> None:
         """Have every executor, now and later, call ``fn(*args)`` before it runs anything else.
@@ -201,15 +255,19 @@ class Cluster(Tables, concurrent.futures.Executor):
         Raises
         ------
         InitializerError
-            If it raises on the executors.
+            If it raises on the executors, or did so before.
+        PushError
+            If it raises on the executors and they can do without.
         """
-        version = self.begin_set_up(fn, args)
+        version = self._begin_set_up(fn, args)
         answer = self._client.ask("setup_done", timeout, version=version)
         if answer["error"]:
             raise InitializerError(answer["error"])
+        if answer["without"]:
+            raise PushError(answer["without"])
 
-    def begin_set_up(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> int:
-        """As `set_up`, without waiting for it; return the version to wait for."""
+    def _begin_set_up(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> int:
+        """As `_set_up`, without waiting for it; return the version to wait for."""
         packer = self._client.packer
         definition = packer.define(fn)
         payload, blobs = packer.dumps_call(args, {})
@@ -220,63 +278,9 @@ class Cluster(Tables, concurrent.futures.Executor):
             blob=definition.blob,
             payload=payload,
             blobs=list(blobs),
+            names=list(args[0] if fn is push_names else INITIALIZER if fn is initialize else ()),
         )
         return version
-
-    # ------------------------------------------------------------------ single tasks
-
-    def _ids(self, tasks: Any) -> list[str]:
-        if isinstance(tasks, (str, Future)):
-            return [task_id(tasks)]
-        index = getattr(tasks, "index", None)
-        if index is not None and not callable(index):  # a DataFrame such as tasks() returns
-            return [str(name) for name in index]
-        return [task_id(task) for task in tasks]
-
-    def future(self, task: str) -> Future[Any]:
-        """Return the future of a task by its id, or of the latest of that name.
-
-        Raises
-        ------
-        UnknownIdError
-            If there is none.
-        """
-        self._client.link.flush()
-        known = self._client.ask("find", task=task)
-        future = self._client.adopt(known["id"], known["name"])
-        self._client.ask("find", task=future.id)  # its answer comes after the news of the task
-        return future
-
-    def cancel(self, *tasks: Any) -> int:
-        """Cancel tasks: futures, ids, lists or a table of them; nothing named: all that are open.
-
-        Returns
-        -------
-        int
-            How many were still open.
-        """
-        if not tasks:
-            self._client.link.flush()
-            return len(self._client.ask("cancel", tasks=None))
-        return len(self._client.cancel(name for some in tasks for name in self._ids(some)))
-
-    def redrive(self, *tasks: Any) -> list[Future[Any]]:
-        """Put dead letters back as new tasks; nothing named: all. Return their futures."""
-        names = [name for some in tasks for name in self._ids(some)] if tasks else None
-        successors = self._client.ask("redrive", tasks=names)
-        missing = [name for name in names or () if name not in successors]
-        if missing:
-            # A clear answer for one, and for many what is missing of them.
-            self._client.ask("find", task=missing[0])
-            raise OptionError(
-                f"{', '.join(missing[:5])}: only tasks that failed or were cancelled, and were "
-                "not put back yet, can be put back"
-            )
-        return [self._client.adopt(new, "") for new in successors.values()]
-
-    def retry(self, *tasks: Any) -> list[Future[Any]]:
-        """Run failed or cancelled tasks again; one that waits for its backoff goes on now."""
-        return self.redrive(*tasks)
 
     # ------------------------------------------------------------------ ending
 
@@ -318,7 +322,21 @@ class Cluster(Tables, concurrent.futures.Executor):
             ``now``; ``drain``: after what runs; ``ask``: refuse while tasks are open.
         keep
             Keep the journal, so that the next start of the same name goes on.
+
+        Returns
+        -------
+        dict
+            ``stopped``; where it was refused also how many tasks are ``pending``, ``running``.
+
+        Raises
+        ------
+        OptionError
+            If there is no such mode.
+        ClusterConnectionError
+            If the master is gone, and the cluster is not this process's own.
         """
+        if mode not in _STOPS:
+            raise unknown_option(text("mode", mode), _STOPS, "mode=")
         if self._client.link.is_lost and self._owned:
             self.close()
             self._reap()
@@ -352,24 +370,11 @@ class Cluster(Tables, concurrent.futures.Executor):
             s = self._client.ask("stats", timeout=2.0)
         except (ClosedError, NbclusterError) as error:
             return f"<Cluster {self.name!r} not reachable: {error}>"
+        engines = f"{s['engines']} engine{'' if s['engines'] == 1 else 's'}"
         return (
-            f"<Cluster {self.name!r} {s['engines']} engines | {s['pending']} pending "
+            f"<Cluster {self.name!r} {engines} | {s['pending']} pending "
             f"{s['running']} running {s['succeeded']} succeeded {s['failed']} failed>"
         )
-
-    @property
-    def client(self) -> Client:
-        """The connection and its futures."""
-        return self._client
-
-    def reap(self) -> None:
-        """Wait for the master's process to end, if it is a child of this one."""
-        self._reap()
-
-    @property
-    def owned(self) -> bool:
-        """Whether it ends with this process."""
-        return self._owned
 
     @property
     def directory(self) -> Path:

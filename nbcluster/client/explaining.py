@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from nbcluster.core.model import Ended
+from nbcluster.errors import ClosedError, ClusterConnectionError
+
 
 def explain(known: dict[str, Any]) -> str:
     """Return the master's answer to ``why`` as a sentence."""
-    state = known["state"]
+    state, attempts = known["state"], _count(known["attempts"], "attempt")
+    crashes = _count(known["crashes"], "crash", "es")
     if state == "pending":
-        crashed = f", after {known['crashes']} crashes" if known["crashes"] else ""
+        crashed = f", after {crashes}" if known["crashes"] else ""
         return f"pending{crashed}: {known['reason']}"
     if state == "running":
         return f"running on engine {known['engine']}, attempt {known['attempts']}"
@@ -19,8 +23,29 @@ def explain(known: dict[str, Any]) -> str:
             f"{known['error'] or 'a timeout'}"
         )
     if state == "failed":
-        return (
-            f"failed ({known['cause']}) after {known['attempts']} attempts, "
-            f"{known['crashes']} crashes: {known['error']}"
-        )
-    return f"{state} after {known['attempts']} attempts"
+        return f"failed ({known['cause']}) after {attempts}, {crashes}: {known['error']}"
+    return f"{state} after {attempts}"
+
+
+def explain_end(ended: Ended) -> str:
+    """Return how a task ended as a sentence; nobody needs to be asked."""
+    error = ended.code
+    if ended.error is not None:
+        error = f"{ended.error.type}: {ended.error.message}".removesuffix(": ")
+    elif ended.code and ended.args:
+        error = f"{ended.code}: {ended.args[-1]}"
+    known = {"state": ended.state, "cause": ended.cause, "error": error}
+    return explain(known | {"attempts": ended.attempts, "crashes": ended.crashes})
+
+
+def explain_loss(error: BaseException | None) -> str:
+    """Return why nothing more is heard of a task, as a sentence."""
+    if isinstance(error, ClosedError):
+        return f"{error}. If its cluster goes on, so does the task: connect again and look there."
+    if isinstance(error, ClusterConnectionError):
+        return f"the cluster was shut down before the task had ended: {error}"
+    return f"it was not accepted: {error}"
+
+
+def _count(number: int, what: str, plural: str = "s") -> str:
+    return f"{number} {what}{'' if number == 1 else plural}"

@@ -26,6 +26,12 @@ def frame(columns: dict[str, list[Any]], index: str | None = "id") -> pd.DataFra
     return table.set_index(index) if index else table
 
 
+def columns_of(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    """Return rows as columns of these names."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    return {name: list(column) for name, column in zip(names, columns, strict=True)}
+
+
 def joined(pages: list[dict[str, list[Any]]]) -> dict[str, list[Any]]:
     """Return pages of one table as one."""
     if len(pages) == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Generator
@@ -17,14 +18,17 @@ from concurrent.futures._base import (
 )
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from nbcluster.client.explaining import explain_end, explain_loss
 from nbcluster.core.model import Ended, Moved, State
 from nbcluster.errors import (
     ClusterConnectionError,
     NbclusterError,
+    OptionError,
     RemoteTraceback,
     UndecodableError,
     from_code,
 )
+from nbcluster.options import number
 
 if TYPE_CHECKING:
     from nbcluster.client.client import Client
@@ -105,10 +109,12 @@ class Future(concurrent.futures.Future[T], Generic[T]):
     @property
     def state(self) -> str:
         """One of ``pending running retrying succeeded failed cancelled``."""
+        if self._refused:
+            return "failed"
         news = self._ended or self._moved
         if news is not None:
             return str(news.state)
-        return "cancelled" if self.cancelled() else "failed" if self._refused else "pending"
+        return "cancelled" if self.cancelled() else "pending"
 
     @property
     def _refused(self) -> bool:
@@ -201,7 +207,15 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         return super().result(0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Return the task's exception, or None, waiting for up to ``timeout`` seconds."""
+        """Return the task's exception, or None, waiting for up to ``timeout`` seconds.
+
+        Raises
+        ------
+        TimeoutError
+            If the task has not ended in time. It goes on.
+        CancelledError
+            If it was cancelled.
+        """
         if self._client is None:
             return super().exception(timeout)
         if self._state != FINISHED:
@@ -211,6 +225,9 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         return super().exception(0)
 
     def _await_end(self, timeout: float | None) -> None:
+        if timeout is not None:
+            timeout = max(0.0, number("timeout", timeout, least=-math.inf))
+            timeout = None if timeout == math.inf else timeout
         deadline = None if timeout is None else time.monotonic() + timeout
         if self._client is not None:
             self._client.wait_for(self.done, timeout)
@@ -260,13 +277,13 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         error = from_code(ended.code, tuple(ended.args)) if own else self._load(ended)
         if not isinstance(error, BaseException):
             return UndecodableError(self.id, f"ended with {type(error).__name__}, no exception")
-        text = self.traceback_text
+        text = self._traceback_text
         if text and error.__cause__ is None and not isinstance(error, NbclusterError):
             error.__cause__ = RemoteTraceback(text)
         return error
 
     @property
-    def traceback_text(self) -> str:
+    def _traceback_text(self) -> str:
         """The remote traceback as it was printed there; empty if there is none."""
         error = self._ended.error if self._ended else None
         return error.traceback if error else ""
@@ -274,7 +291,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
     def traceback(self) -> str:
         """Return the remote traceback of a failed task, waiting for its end."""
         self.exception()
-        return self.traceback_text
+        return self._traceback_text
 
     def done(self) -> bool:
         """Return whether it has ended."""
@@ -300,7 +317,11 @@ class Future(concurrent.futures.Future[T], Generic[T]):
 
     def why(self) -> str:
         """Return in words why the task is where it is: what it waits for, or how it ended."""
-        return "it belongs to no cluster" if self._client is None else self._client.why(self)
+        if self._client is None:
+            return "it belongs to no cluster"
+        if self._ended is not None:
+            return explain_end(self._ended)
+        return explain_loss(self._exception) if self.done() else self._client.why(self)
 
     def stack(self) -> str:
         """Return where the running attempt is, as a Python stack, the latest call first.
@@ -312,6 +333,8 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         """
         if self._client is None:
             return ""
+        if self.done():
+            raise OptionError(f"task {self.id} is {self.state}; only a running one has a stack")
         return self._client.stack(self)
 
     def show(self) -> None:
@@ -321,7 +344,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
             if text:
                 print(f"--- {title}\n{text}")  # noqa: T201
         if self.state == "failed":
-            print(self.traceback_text or self.exception())  # noqa: T201
+            print(self._traceback_text or self.exception())  # noqa: T201
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -333,7 +356,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
 
     # ------------------------------------------------------------------ news
 
-    def on_moved(self, news: Moved) -> None:
+    def _on_moved(self, news: Moved) -> None:
         """Take in that the task changed."""
         if self._ended is not None:
             return
@@ -346,7 +369,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
             if self._state in (PENDING, RUNNING):
                 self._state = RUNNING if news.state is State.RUNNING else PENDING
 
-    def on_output(self, stream: int, offset: int, data: bytes) -> None:
+    def _on_output(self, stream: int, offset: int, data: bytes) -> None:
         """Take in a piece of what the running attempt writes."""
         if self._output is None:
             self._output = {1: bytearray(), 2: bytearray()}
@@ -354,7 +377,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         if offset <= len(kept) < OUTPUT_LIMIT:
             kept[offset:] = data
 
-    def on_ended(self, news: Ended) -> None:
+    def _on_ended(self, news: Ended) -> None:
         """Take in the end of the task; only the first one counts."""
         with _birth:
             if self._own_condition is None and news.state is not State.CANCELLED:
@@ -382,7 +405,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         self._output = None
         self._invoke_callbacks()  # type: ignore[attr-defined]
 
-    def on_refused(self, error: BaseException) -> None:
+    def _on_refused(self, error: BaseException) -> None:
         """Take in that the task was not accepted, or will never be heard of again."""
         with self._condition:
             if self._state in (CANCELLED_AND_NOTIFIED, FINISHED):
@@ -390,7 +413,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
             self._opened = True
         self.set_exception(error)
 
-    def disown(self, error: BaseException) -> None:
+    def _disown(self, error: BaseException) -> None:
         """Fail in silence: in a fork, who waits for it and the callbacks are the parent's."""
         self._make_condition()
         if self._state in (PENDING, RUNNING):
@@ -400,7 +423,8 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         if self._client is None:
             return super().__repr__()
         state = self.state
-        text = f"<Future {self.name or self.id}: {state}"
+        name = self.name or self.id
+        text = f"<Future {name if name.isprintable() else ascii(name)}: {state}"
         duration = self.duration
         if duration is not None:
             text += f" {duration:.1f} s"
@@ -409,5 +433,5 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         if self.attempts > 1:
             text += f", attempt {self.attempts}"
         if self.crashes:
-            text += f", {self.crashes} crashes"
+            text += f", crashes: {self.crashes}"
         return text + ">"

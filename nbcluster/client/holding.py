@@ -1,12 +1,44 @@
-"""Which results in shared buffers are still held by a future here."""
+"""What is still held here: handles of a client, and results that lie in shared buffers."""
 
 from __future__ import annotations
 
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from nbcluster.client.future import Future
+
+
+class Lease:
+    """Held by each handle of a client."""
+
+
+class Handles:
+    """Knows whether anybody still holds a client: who drops the last handle leaves no thread.
+
+    Parameters
+    ----------
+    on_gone
+        Called when the last lease goes, in the middle of anything: it must take no lock.
+    """
+
+    def __init__(self, on_gone: Callable[[object], None]) -> None:
+        self._on_gone = on_gone
+        self._lease: weakref.ref[Lease] | None = None
+
+    def lease(self) -> Lease:
+        """Return what a handle must hold."""
+        lease = None if self._lease is None else self._lease()
+        if lease is None:
+            lease = Lease()
+            self._lease = weakref.ref(lease, self._on_gone)
+        return lease
+
+    @property
+    def are_gone(self) -> bool:
+        """Whether there were handles, and nobody holds one any more."""
+        return self._lease is not None and self._lease() is None
 
 
 class Held:
@@ -14,9 +46,15 @@ class Held:
 
     The master removes those files once nobody holds them: a result may be asked for again as
     long as a future of it lives.
+
+    Parameters
+    ----------
+    on_gone
+        Called when the last future of a result goes, in the middle of anything: as in `Handles`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_gone: Callable[[], object]) -> None:
+        self._on_gone = on_gone
         self._counts: dict[str, int] = {}
         self._let_go: deque[str] = deque()
 
@@ -30,6 +68,12 @@ class Held:
         self._counts[task] = left
         if not left:
             self._let_go.append(task)  # this may run in the middle of anything: told later
+            self._on_gone()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is held."""
+        return not self._counts
 
     def free(self) -> list[str]:
         """Return, once, the tasks whose results nobody holds any more."""

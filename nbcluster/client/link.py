@@ -31,6 +31,7 @@ from nbcluster.errors import (
     RefusedError,
 )
 from nbcluster.transport.connection import Connection, read_connection
+from nbcluster.transport.descriptors import wakeup_pipe
 from nbcluster.transport.sockets import Dealer
 from nbcluster.wire import codec
 from nbcluster.wire import messages as m
@@ -79,7 +80,7 @@ class Link:
         self._leader: int | None = None
         self._sleeps = False  #: whoever receives is, or is about to be, asleep
         self._led_at = 0.0
-        self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wake_r, self._wake_w = wakeup_pipe()
         self._dealer: Dealer | None = None
         self.connection: Connection | None = None
         self._pidfd = -1
@@ -197,7 +198,7 @@ class Link:
             self._dealer.send(frame)
             ready = self._dealer.ready()
         if ready and self._sleeps:
-            self._wake()
+            self.wake()
 
     def flush(self) -> None:
         """Send what waits in the outbox. Any thread."""
@@ -208,7 +209,7 @@ class Link:
             # To send takes in what the socket was told meanwhile, the news that a message has
             # come among it: nobody else would be woken for that one.
             if ready and self._sleeps:
-                self._wake()
+                self.wake()
 
     def _flush(self) -> None:
         if self._dealer is not None and self.welcome is not None and not self._lost:
@@ -218,9 +219,10 @@ class Link:
     def soon(self) -> None:
         """Have the outbox sent soon, by the thread that receives."""
         if self._sleeps:
-            self._wake()
+            self.wake()
 
-    def _wake(self) -> None:
+    def wake(self, _: object = None) -> None:
+        """Have the thread that receives look around. Takes no lock: a collector may call it."""
         try:
             os.write(self._wake_w, b"w")
         except (BlockingIOError, OSError):
@@ -251,7 +253,7 @@ class Link:
     def _lead(self, is_over: Callable[[], bool], timeout_s: float | None) -> bool:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         if not self._role.acquire(blocking=False):
-            self._wake()
+            self.wake()
             self._role.acquire()
         try:
             with DeferredInterrupt() as interrupt:
@@ -352,6 +354,7 @@ class Link:
                 time.sleep(KEEP_AWAY_S)
                 self.flush()
                 continue
+            self._listener.on_idle()
             with self._role:
                 if self._leader is not None:
                     continue
@@ -360,7 +363,6 @@ class Link:
                 else:
                     self._wait_and_receive(self._wait_s(), None)
                 self._repeat_if_due()
-            self._listener.on_idle()
 
     def _wait_s(self) -> float:
         if self.welcome is None:
@@ -414,7 +416,7 @@ class Link:
             if self._closed:
                 return
             self._closed = True
-        self._wake()
+        self.wake()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(5.0)
         with self._lock:

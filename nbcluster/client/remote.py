@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from nbcluster.client.future import Future
+from nbcluster.options import check_callable
 
 if TYPE_CHECKING:
     from nbcluster.client.cluster import Cluster
@@ -25,6 +26,7 @@ class RemoteFunction(Generic[P, R]):
     """
 
     def __init__(self, cluster: Cluster, fn: Callable[P, R]) -> None:
+        check_callable(fn, "remote()")
         functools.update_wrapper(self, fn)
         self._cluster = cluster
         self._fn = fn

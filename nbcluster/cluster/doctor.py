@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import resource
@@ -14,11 +13,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 
 import nbcluster
+from nbcluster.cluster.remains import own_processes
 from nbcluster.errors import ClusterError, NbclusterError
 from nbcluster.journal import info
 from nbcluster.transport.connection import Connection, read_connection
@@ -49,8 +49,6 @@ _NEEDED: Final = {
     "anywidget": False,
     "cronsim": False,
 }
-_MASTER: Final = "nbcluster.master"
-_ENGINE: Final = "nbcluster.engine"
 
 
 class Grade(StrEnum):
@@ -196,7 +194,7 @@ def _open_files(where: ClusterDir) -> Iterator[Finding]:
 def _answer(where: ClusterDir) -> Iterator[Finding]:
     if not FileLock.is_held(where.lock_file):
         return
-    from nbcluster.cluster.start import connect
+    from nbcluster.cluster.connecting import connect
 
     try:
         cluster = connect(where.name, timeout=_ANSWER_S)
@@ -206,7 +204,7 @@ def _answer(where: ClusterDir) -> Iterator[Finding]:
         return
     try:
         stats = cluster.stats()
-        text = f"cluster {where.name!r} answers: {stats['engines']} engines"
+        text = f"cluster {where.name!r} answers, engines: {stats['engines']}"
         if stats["disk_full"]:
             remedy = "make room under its journal"
             yield Finding("answer", Grade.FAIL, f"{text}, and its disk is full", remedy)
@@ -236,7 +234,7 @@ def _cluster(known: ClusterDir, connection: Connection) -> Finding:
             Grade.WARN,
             f"{known.name!r} is dead: its master (pid {connection.pid}) ended without notice",
             f"nbcluster start --name {known.name} goes on with its journal; "
-            f"rm -r '{known.path}' forgets it",
+            f"nbcluster stop {known.name} ends what is left of it",
         )
     if connection.python != here:
         text = f"{known.name!r} runs Python {connection.python}, and this is {here}"
@@ -245,42 +243,24 @@ def _cluster(known: ClusterDir, connection: Connection) -> Finding:
 
 
 def _orphans(where: ClusterDir) -> Iterator[Finding]:
-    suspects: dict[psutil.Process, tuple[str, Path]] = {}
-    for process in psutil.process_iter(["pid", "cmdline", "uids"]):
-        uids = process.info["uids"]
-        if uids is None or uids.effective != os.geteuid():
-            continue
-        what, directory = belongs_to(process.info["cmdline"] or [])
-        if what and not FileLock.is_held(directory / "lock"):
-            suspects[process] = what, directory
+    suspects = {
+        process: (what, directory)
+        for process, what, directory in own_processes()
+        if directory.parent == home() and not FileLock.is_held(directory / "lock")
+    }
     # Those of a cluster that starts or stops at this moment are no orphans.
     _, left = psutil.wait_procs(suspects, timeout=_SETTLE_S if suspects else 0)
     orphans = [p for p in left if not FileLock.is_held(suspects[p][1] / "lock")]
     for process in orphans:
         what, directory = suspects[process]
         text = f"{what} {process.pid} has no cluster any more ({directory})"
-        if (directory / "connection.json").exists():
-            text = f"{what} {process.pid} waits for the next master of {directory.name!r}"
-        yield Finding("processes", Grade.WARN, text, f"kill {process.pid}")
+        remedy = f"kill {process.pid}"
+        if what == "engine" and (directory / "connection.json").exists():
+            text = f"engine {process.pid} waits for the next master of {directory.name!r}"
+            remedy = f"nbcluster stop {directory.name}"
+        yield Finding("processes", Grade.WARN, text, remedy)
     if not orphans:
         yield Finding("processes", Grade.OK, "none is left over")
-
-
-def belongs_to(cmdline: list[str]) -> tuple[str, Path]:
-    """Return what a process of ours is, and its cluster's directory; empty if it is none."""
-    nothing = "", Path()
-    if "-m" not in cmdline[:-1]:
-        return nothing
-    module, *rest = cmdline[cmdline.index("-m") + 1 :]
-    if module == _ENGINE and "--connection" in rest[:-1]:
-        return "engine", Path(rest[rest.index("--connection") + 1]).parent
-    if module == _MASTER and rest:
-        try:
-            config: Any = json.loads(rest[0])
-            return "master", Path(config["directory"])
-        except (ValueError, KeyError, TypeError):
-            return nothing
-    return nothing
 
 
 def _journals(where: ClusterDir) -> Iterator[Finding]:

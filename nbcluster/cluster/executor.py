@@ -18,8 +18,16 @@ from nbcluster.client.future import Future
 from nbcluster.client.mapping import Chunks
 from nbcluster.cluster.start import start
 from nbcluster.core.model import Ended
-from nbcluster.errors import InitializerError, NbclusterError, UnpicklableError
+from nbcluster.errors import (
+    ClosedError,
+    InitializerError,
+    NbclusterError,
+    OptionError,
+    OptionTypeError,
+    UnpicklableError,
+)
 from nbcluster.ids import random_id
+from nbcluster.options import MAX_WHOLE, check_callable, seconds, whole
 
 T = TypeVar("T")
 
@@ -40,6 +48,14 @@ class ClusterExecutor(Cluster):
     initializer, initargs
         Called once in every executor process before it runs anything.
 
+    Raises
+    ------
+    OptionError
+        If ``max_workers`` is below 1 (a ``ValueError``), or something has the wrong type (a
+        ``TypeError`` too).
+    ClusterError
+        If its cluster cannot be started.
+
     Notes
     -----
     As with the standard pools, what is open when the program ends is finished first, and what
@@ -53,17 +69,19 @@ class ClusterExecutor(Cluster):
         initargs: tuple[Any, ...] = (),
     ) -> None:
         workers = os.cpu_count() or 1 if max_workers is None else max_workers
-        if workers <= 0:
-            raise ValueError("max_workers must be greater than 0")
+        if whole("max_workers", workers, least=-MAX_WHOLE) <= 0:
+            raise OptionError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
+            raise OptionTypeError("initializer must be a callable")
+        if not isinstance(initargs, (tuple, list)):
+            raise OptionTypeError(f"initargs= must be a tuple of arguments, not {initargs!r}")
         self._broken: str | bool = False
         self._workers = workers
         self._is_shut_down = False
         name = random_id("executor-", 10)
         cluster = start(workers, name=name)
-        super().__init__(cluster.client, name, owned=True, reap=cluster.reap)
-        cluster.client.echo = _relay
+        super().__init__(cluster._client, name, owned=True, reap=cluster._reap)
+        cluster._client.echo = _relay
         weak = weakref.WeakMethod(self._note_broken)
 
         def note_broken(text: str) -> None:
@@ -71,12 +89,12 @@ class ClusterExecutor(Cluster):
             if note is not None:
                 note(text)
 
-        cluster.client.on_broken = note_broken
+        cluster._client.on_broken = note_broken
         # As the standard pools: one that nobody holds any more ends after its work.
         self._let_go = weakref.finalize(self, _shut_down_later, cluster)
         if initializer is not None:
             # Not waited for: as with the standard pools, its failure fails what is submitted.
-            self.begin_set_up(initialize, (initializer, initargs))
+            self._begin_set_up(initialize, (initializer, initargs))
         _executors.add(self)
 
     def _note_broken(self, message: str) -> None:
@@ -89,23 +107,27 @@ class ClusterExecutor(Cluster):
 
         Raises
         ------
+        OptionTypeError
+            If ``fn`` cannot be called.
         RuntimeError
             After ``shutdown``, or while the interpreter ends.
         BrokenExecutor
             If the initializer failed.
         """
+        check_callable(fn, "submit()")
         if self._broken:
             raise InitializerError(str(self._broken))
         if _exiting:
+            # Plain, as the standard pools raise it: programs look for its name in their logs.
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
         if self._is_shut_down:
-            raise RuntimeError("cannot schedule new futures after shutdown")
+            raise ClosedError("cannot schedule new futures after shutdown")
         try:
             return self._client.submit(self._options, fn, args, kwargs)
         except (UnpicklableError, pickle.PicklingError) as error:
             # As with the standard pools: what cannot be pickled fails the future.
             failed: Future[T] = Future(self._client, "", "")
-            failed.on_refused(error)
+            failed._on_refused(error)
             return failed
 
     def map(
@@ -118,10 +140,19 @@ class ClusterExecutor(Cluster):
         """Run ``fn`` for each item and yield the values in order.
 
         As with the standard pools everything is sent at once; ``chunksize`` is 1 by default.
+
+        Raises
+        ------
+        OptionError
+            If ``chunksize`` is less than 1 or ``timeout`` below 0, or ``fn`` cannot be called.
+        TimeoutError
+            From the iterator, if a value has not come ``timeout`` seconds after this call.
         """
-        size = 1 if chunksize is None else chunksize
+        check_callable(fn, "map()")
+        timeout = seconds("timeout", timeout)
+        size = 1 if chunksize is None else whole("chunksize", chunksize, least=-MAX_WHOLE)
         if size < 1:
-            raise ValueError("chunksize must be >= 1.")
+            raise OptionError("chunksize must be >= 1.")
         chunks = Chunks(self.submit, fn, iterables, self._workers, size, timeout, eager=True)
         return chunks.values()
 
@@ -140,7 +171,7 @@ class ClusterExecutor(Cluster):
         if wait:
             super().shutdown(wait=True)
         else:
-            _shut_down_later(Cluster(self._client, self.name, owned=True, reap=self.reap))
+            _shut_down_later(Cluster(self._client, self.name, owned=True, reap=self._reap))
 
 
 def _shut_down_later(cluster: Cluster) -> None:

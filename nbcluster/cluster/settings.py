@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from nbcluster.errors import OptionError, OptionTypeError
 from nbcluster.ids import check_name
-from nbcluster.options import StartOptions, number, unknown_option, whole
+from nbcluster.options import StartOptions, flag, number, text, unknown_option, whole
 
 DURABILITIES: Final = ("process", "power")
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -16,44 +16,43 @@ _TRUE: Final = {"1", "true", "yes", "on"}
 _FALSE: Final = {"0", "false", "no", "off", ""}
 
 
-def _flag(name: str, value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    text = str(value).lower()
-    if text in _TRUE or text in _FALSE:
-        return text in _TRUE
-    raise OptionTypeError(f"{name}= must be true or false, not {value!r}")
+def _truth(word: str) -> bool:
+    if word.lower() in _TRUE | _FALSE:
+        return word.lower() in _TRUE
+    raise ValueError("it must be 1 or 0")
 
 
-def _whole(name: str, value: Any, least: int) -> int:
-    if isinstance(value, str):
-        try:
-            value = int(value)
-        except ValueError:
-            raise OptionTypeError(f"{name}= must be a whole number, not {value!r}") from None
-    return whole(name, value, least=least)
+#: What is no text in the environment, and how it is read.
+_READERS: Final[dict[str, Callable[[str], Any]]] = {
+    **dict.fromkeys(("engines", "slots", "max_pending", "retention_tasks", "memory_limit"), int),
+    **dict.fromkeys(("persist", "standby"), _truth),
+    "retention": float,
+}
 
 
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    if value not in choices:
+    if text(name, value) not in choices:
         raise OptionError(f"{name}= must be one of {', '.join(choices)}, not {value!r}")
     return str(value)
 
 
-def _seconds(name: str, value: Any) -> float:
-    try:
-        return float(number(name, float(value), least=0))
-    except (TypeError, ValueError):
-        raise OptionTypeError(f"{name}= must be a number of seconds, not {value!r}") from None
-
-
 def _bytes(value: Any) -> int:
-    count = number("memory_limit", float(value) if isinstance(value, str) else value, least=2**20)
-    return int(min(count, 2**62))
+    return int(min(number("memory_limit", value, least=2**20), 2**62))
+
+
+def _path(value: Any) -> str:
+    try:
+        return os.fsdecode(value)
+    except TypeError:
+        raise OptionTypeError(f"journal= must be a path, not {value!r}") from None
+
+
+def _level(value: Any) -> str:
+    return _choice("log_level", text("log_level", value).upper(), LEVELS)
 
 
 def _no_standby(value: Any) -> bool:
-    if _flag("standby", value):
+    if flag("standby", value):
         raise OptionError("standby=True: a standby master is not built yet; leave it out")
     return False
 
@@ -68,22 +67,26 @@ def _environment(value: Any) -> dict[str, str]:
 
 #: public name -> (field of StartOptions, check)
 _CHECKS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
-    "engines": ("engines", lambda v: _whole("engines", v, 0)),
+    "engines": ("engines", lambda v: whole("engines", v, least=0)),
     "name": ("name", check_name),
     "group": ("group", lambda v: check_name(v, "group")),
-    "slots": ("slots", lambda v: _whole("slots", v, 0)),
-    "persist": ("persist", lambda v: _flag("persist", v)),
-    "journal": ("journal", os.fspath),
+    "slots": ("slots", lambda v: whole("slots", v, least=0)),
+    "persist": ("persist", lambda v: flag("persist", v)),
+    "journal": ("journal", _path),
     "durability": ("durability", lambda v: _choice("durability", v, DURABILITIES)),
-    "max_pending": ("max_pending", lambda v: _whole("max_pending", v, 1)),
-    "retention": ("retention_s", lambda v: _seconds("retention", v)),
-    "retention_tasks": ("retention_tasks", lambda v: _whole("retention_tasks", v, 0)),
-    "log_level": ("log_level", lambda v: _choice("log_level", str(v).upper(), LEVELS)),
+    "max_pending": ("max_pending", lambda v: whole("max_pending", v, least=1)),
+    "retention": ("retention_s", lambda v: min(float(number("retention", v, least=0)), 1e12)),
+    "retention_tasks": ("retention_tasks", lambda v: whole("retention_tasks", v, least=0)),
+    "log_level": ("log_level", _level),
     "memory_limit": ("memory_limit", _bytes),
     "standby": ("standby", _no_standby),
     "env": ("env", _environment),
     "backend": ("backend", lambda v: _choice("backend", v, ("local",))),
 }
+
+
+#: Options of `start` that are no settings of the master.
+_OF_START: Final = ("timeout", "initializer", "initargs")
 
 
 def start_options(**given: Any) -> StartOptions:
@@ -96,7 +99,7 @@ def start_options(**given: Any) -> StartOptions:
     """
     for name in given:
         if name not in _CHECKS:
-            raise unknown_option(name, _CHECKS, "start option")
+            raise unknown_option(name, [*_CHECKS, *_OF_START], "start option")
     values: dict[str, Any] = {}
     for name, (field, check) in _CHECKS.items():
         variable = f"NBCLUSTER_{name.upper()}"
@@ -104,7 +107,45 @@ def start_options(**given: Any) -> StartOptions:
             values[field] = check(given[name])
         elif os.environ.get(variable) and name != "env":
             try:
-                values[field] = check(os.environ[variable])
+                values[field] = check(_READERS.get(name, str)(os.environ[variable]))
             except OptionError as error:
                 raise type(error)(f"{variable}: {error}") from None
+            except ValueError as error:
+                raise OptionTypeError(f"{variable}={os.environ[variable]}: {error}") from None
     return StartOptions(**values)
+
+
+def what_differs(
+    given: Iterable[str], chosen: StartOptions, running: Mapping[str, Any], engines: int
+) -> list[str]:
+    """Return, in words, where a running cluster is not what a start asked for.
+
+    Parameters
+    ----------
+    given
+        Names of the options that the caller gave.
+    chosen
+        Their values.
+    running
+        What the master was started with.
+    engines
+        Engines it has now.
+    """
+    said = []
+    for name in given:
+        field = _CHECKS[name][0] if name in _CHECKS else name
+        wanted = getattr(chosen, field, None)
+        if name == "engines":
+            if engines != wanted:
+                group = "" if chosen.group == "default" else f", group={chosen.group!r}"
+                has = f"{engines} engine{'' if engines == 1 else 's'}"
+                hint = f"cluster.scale({wanted}{group})"
+                said.append(f"it has {has}, {wanted} were asked for: {hint}")
+        elif name in _OF_START or name == "env":
+            said.append(f"{name}= was not applied")
+        elif name == "journal":
+            if os.path.abspath(chosen.journal) != running["journal"]:
+                said.append(f"its journal is {running['journal']}")
+        elif field in running and running[field] != wanted:
+            said.append(f"{name}={running[field]!r} stays, not {wanted!r}")
+    return said

@@ -242,7 +242,91 @@ def test_an_unknown_id_is_a_lookup_error_that_names_it(one: Cluster) -> None:
         one.options(after=["no-such-thing"]).submit(len, "a").result(END_S)
     with pytest.raises(LookupError):
         one.options(engine="no-such-thing").submit(len, "a").result(END_S)
-    assert one.cancel("no-such-thing") == 0
+    with pytest.raises(LookupError, match="'no-such-thing'"):
+        one.cancel("no-such-thing")
+    with pytest.raises(LookupError):
+        one.attempts("no-such-thing")
+
+
+def test_to_cancel_what_has_ended_is_no_error_also_beside_what_is_open(one: Cluster) -> None:
+    ended = one.submit(len, "a")
+    ended.result(END_S)
+    waiting = one.options(group="nobody").submit(len, "a")
+
+    assert one.cancel(ended) == one.cancel(ended.id) == one.cancel([ended.id, ended]) == 0
+    with pytest.raises(nbcluster.UnknownIdError):
+        one.cancel([waiting.id, "no-such-thing"])
+    assert waiting.cancelled()
+    assert ended.state == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "options", "builtin"),
+    [
+        ("submit", (5,), {}, TypeError),
+        ("submit", ("pow", 2), {}, TypeError),
+        ("map", (5, [1]), {}, TypeError),
+        ("map", (abs, [1]), {"timeout": "a"}, TypeError),
+        ("map", (abs, [1]), {"timeout": -1}, ValueError),
+        ("map", (abs, [1]), {"chunksize": "x"}, TypeError),
+        ("remote", (5,), {}, TypeError),
+        ("cancel", (5,), {}, TypeError),
+        ("cancel", (None,), {}, TypeError),
+        ("cancel", ([5],), {}, TypeError),
+        ("retry", (5,), {}, TypeError),
+        ("redrive", (None,), {}, TypeError),
+        ("retry", ("zz",), {}, LookupError),
+        ("redrive", ("zz",), {}, LookupError),
+        ("future", (5,), {}, TypeError),
+        ("attempts", (5,), {}, TypeError),
+        ("drain", (5,), {}, TypeError),
+        ("drain", ("zz",), {"timeout": "a"}, TypeError),
+        ("restart", ("a",), {}, TypeError),
+        ("restart", (-1,), {}, ValueError),
+        ("scale", (-1,), {}, ValueError),
+        ("scale", (1,), {"slots": "a"}, TypeError),
+        ("scale", (1,), {"group": 5}, TypeError),
+        ("set_slots", (1,), {"group": 5}, TypeError),
+        ("set_slots", (1,), {"engine": 5}, TypeError),
+        ("wait_for_engines", ("a",), {}, TypeError),
+        ("wait_for_engines", (1, "a"), {}, TypeError),
+        ("wait_for_engines", (1,), {"group": 5}, TypeError),
+        ("push", ({"a": 1},), {"timeout": "a"}, TypeError),
+        ("pull", (5,), {}, TypeError),
+        ("tasks", (), {"state": ["failed"]}, TypeError),
+        ("tasks", (), {"limit": -1}, ValueError),
+        ("stop", (), {"mode": "dran"}, ValueError),
+    ],
+    ids=str,
+)
+def test_an_impossible_argument_is_an_error_of_ours_and_the_builtin(
+    one: Cluster,
+    method: str,
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+    builtin: type[Exception],
+) -> None:
+    with pytest.raises(builtin) as caught:
+        getattr(one, method)(*args, **options)
+
+    assert isinstance(caught.value, nbcluster.NbclusterError)
+
+
+def test_the_nearest_name_is_told(one: Cluster) -> None:
+    with pytest.raises(nbcluster.OptionError, match=r"'runing'; did you mean 'running'\?"):
+        one.tasks(state="runing")
+    with pytest.raises(nbcluster.OptionError, match=r"'drian'; did you mean 'drain'\?"):
+        one.stop(mode="drian")
+
+
+def test_the_time_to_wait_for_a_result_is_a_number(one: Cluster) -> None:
+    future = one.options(group="nobody").submit(len, "a")
+
+    with pytest.raises(OptionTypeError, match="timeout="):
+        future.result("a")  # type: ignore[arg-type]
+    with pytest.raises(TimeoutError, match="within 0 s"):
+        future.result(-1)
+    assert future.cancel()
 
 
 def test_submit_after_close_is_refused_and_the_cluster_lives(one: Cluster) -> None:
@@ -274,7 +358,9 @@ def test_a_second_start_attaches_and_says_so(
 ) -> None:
     second = nbcluster.start(engines=5, name=one.name)
     try:
-        assert f"'{one.name}' is running already: attached" in capfd.readouterr().err
+        said = capfd.readouterr().err
+        assert f"'{one.name}' is running already: attached" in said
+        assert "it has 1 engine, 5 were asked for: cluster.scale(5)" in said
         assert second.stats()["master_pid"] == one.stats()["master_pid"]
         assert len(second.engines()) == 1
     finally:

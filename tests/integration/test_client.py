@@ -18,6 +18,7 @@ import pytest
 import nbcluster
 from nbcluster import Backoff, Cluster
 from nbcluster.client.mapping import CHUNKS_PER_SLOT, MAX_CHUNK
+from nbcluster.transport.connection import read_connection
 from tests.conftest import Up
 from tests.helpers import eventually
 from tests.integration import calls
@@ -204,12 +205,41 @@ def test_run_calls_once_on_every_engine(cluster: Cluster) -> None:
     assert pids == cluster.engines().pid.to_dict()
 
 
+def test_a_cluster_is_reached_by_name_connection_file_and_address(cluster: Cluster) -> None:
+    where = Path(cluster.directory)
+    address = read_connection(where / "connection.json").address
+
+    for target in (cluster.name, where / "connection.json", address):
+        with nbcluster.connect(target) as other:
+            assert other.submit(pow, 2, 3).result(30) == 8
+    with pytest.raises(nbcluster.errors.ClusterConnectionError, match="no cluster of yours"):
+        nbcluster.connect("http://127.0.0.1:1")
+
+
 def test_pushed_names_are_there_for_pull_and_for_executors_to_come(cluster: Cluster) -> None:
     cluster.push({"pushed": [1, 2]})
 
     assert cluster.pull("pushed") == {e: [1, 2] for e in cluster.engines().index}
     cluster.restart()
     assert set(map(tuple, cluster.pull("pushed").values())) == {(1, 2)}
+
+
+def test_a_push_that_executors_cannot_load_raises_and_harms_nothing_else(cluster: Cluster) -> None:
+    class OnlyHere:
+        def __reduce__(self) -> Any:
+            return __import__, ("a_module_that_does_not_exist",)
+
+    waiting = cluster.submit(time.sleep, 0.2)
+
+    with pytest.raises(nbcluster.errors.PushError, match="a_module_that_does_not_exist"):
+        cluster.push({"lost": OnlyHere()})
+
+    assert waiting.result(30) is None
+    assert cluster.submit(pow, 2, 3).result(30) == 8
+    with pytest.raises(NameError):
+        cluster.pull("lost")
+    cluster.push({"lost": "found"})
+    assert set(cluster.pull("lost").values()) == {"found"}
 
 
 # --------------------------------------------------------------------------- cancel

@@ -15,7 +15,9 @@ from nbcluster.options import (
     CallOptions,
     TaskOptions,
     call_options,
+    check_callable,
     number,
+    seconds,
     unknown_option,
     whole,
 )
@@ -107,6 +109,36 @@ def test_the_fields_behind_the_options_are_no_options() -> None:
     for name in ("pin", "at_most_once", "task"):
         with pytest.raises(OptionError, match=f"no option '{name}'"):
             options(**{name: True})
+
+
+@pytest.mark.parametrize("value", [5, ["t-1", 5], [None], {"t-1": 1, 5: 2}])
+def test_only_futures_and_ids_can_be_waited_for(value: Any) -> None:
+    with pytest.raises(OptionTypeError, match="after= takes a future or the id of a task"):
+        options(after=value)
+
+
+@pytest.mark.parametrize("name", ["name", "key", "engine", "group"])
+def test_a_name_is_a_string(name: str) -> None:
+    with pytest.raises(OptionTypeError, match=name):
+        options(**{name: 5})
+
+
+def test_a_time_without_limit_is_none_and_one_with_a_limit_is_checked() -> None:
+    assert seconds("timeout", None) is None
+    assert seconds("timeout", math.inf) is None
+    assert seconds("timeout", 0) == 0.0
+    for value in (-1, math.nan):
+        with pytest.raises(OptionError, match="timeout="):
+            seconds("timeout", value)
+    with pytest.raises(OptionTypeError, match="timeout="):
+        seconds("timeout", "a")
+
+
+def test_what_cannot_be_called_is_named() -> None:
+    check_callable(len, "submit()")
+
+    with pytest.raises(OptionTypeError, match=r"submit\(\) takes a function .* not 'pow'"):
+        check_callable("pow", "submit()")
 
 
 def test_the_kind_of_an_unknown_name_is_said() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import concurrent.futures
 import importlib
 import re
 import sys
@@ -32,6 +33,46 @@ def test_a_public_name_is_there_and_listed(name: str) -> None:
     assert getattr(nbcluster, name) is not None
     assert name in nbcluster.__all__
     assert name in dir(nbcluster)
+
+
+def test_completion_shows_what_is_public_and_nothing_else() -> None:
+    errors = {name for name in dir(nbcluster) if name.endswith(("Error", "Warning", "Traceback"))}
+
+    assert set(dir(nbcluster)) - errors == set(nbcluster.__all__) - errors
+    assert {"OptionError", "TaskTimeoutError", "ClusterConnectionError"} <= errors
+    assert "PicklingError" not in errors  # one of the standard library's
+    assert all(issubclass(getattr(nbcluster, name), Exception) for name in errors)
+
+
+CLUSTER: Final = (
+    *("submit", "map", "options", "config", "remote", "run", "push", "pull", "shutdown", "close"),
+    *("stop", "tasks", "attempts", "engines", "dead_letters", "stats", "events", "future"),
+    *("cancel", "retry", "redrive", "scale", "set_slots", "wait_for_engines", "drain", "restart"),
+    "directory",
+)
+FUTURE: Final = (
+    *("state", "attempts", "retries", "crashes", "engine", "progress", "stdout", "stderr"),
+    *("duration", "traceback", "why", "stack", "show"),
+)
+
+
+def public(cls: type) -> set[str]:
+    return {name for name in dir(cls) if not name.startswith("_")}
+
+
+def test_completion_of_a_cluster_shows_what_is_public_and_nothing_else() -> None:
+    assert public(nbcluster.Cluster) == {*CLUSTER}
+
+
+def test_completion_of_a_future_shows_what_is_public_and_nothing_else() -> None:
+    assert public(nbcluster.Future) == {*FUTURE} | public(concurrent.futures.Future)
+
+
+@pytest.mark.parametrize("cls", [nbcluster.Cluster, nbcluster.Future, nbcluster.ClusterExecutor])
+def test_every_public_method_says_what_it_does(cls: type) -> None:
+    own = [name for name in public(cls) if name not in dir(concurrent.futures.Future)]
+
+    assert [name for name in own if not getattr(cls, name).__doc__] == []
 
 
 def test_every_listed_name_can_be_reached() -> None:

@@ -2,18 +2,25 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from nbcluster.cli import main
 from nbcluster.cli.doctoring import lines_of
-from nbcluster.cluster import doctor
-from nbcluster.cluster.doctor import Finding, Grade, belongs_to, examine
-from nbcluster.errors import OptionError
+from nbcluster.cluster import doctor, remains
+from nbcluster.cluster.doctor import Finding, Grade, examine
+from nbcluster.cluster.remains import belongs_to
+from nbcluster.errors import ClusterError, OptionError
 from nbcluster.journal import Journal
 from nbcluster.transport.connection import Connection, write_connection
 from nbcluster.transport.rundir import FileLock, cluster_dir
+from tests.helpers import has_ended
 
 
 def grades(check: str, name: str = "default") -> list[Grade]:
@@ -171,6 +178,102 @@ def test_processes_of_ours_are_known_by_their_command(cmdline: list[str], found:
 
     assert what == found
     assert not what or directory == Path("/h/c")
+
+
+@contextmanager
+def engine_of(place: Path) -> Iterator[psutil.Process]:
+    """Run a process that looks like an engine of the cluster in that directory."""
+    command = [sys.executable, "-c", "import time; time.sleep(60)", "-m", "nbcluster.engine"]
+    command += ["--connection", str(place / "connection.json")]
+    with subprocess.Popen(command) as process:
+        try:
+            yield psutil.Process(process.pid)
+        finally:
+            process.kill()
+
+
+def test_an_engine_of_a_dead_cluster_is_told_and_one_of_another_home_is_not(
+    home: Path, tmp_path: Path
+) -> None:
+    where = cluster_dir("gone")
+    where.create()
+    try:
+        write_connection(where.connection_file, connection("gone"))
+        with engine_of(where.path) as ours, engine_of(tmp_path / "gone") as other:
+            found = [f for f in examine() if f.check == "processes"]
+
+            assert [f.grade for f in found] == [Grade.WARN]
+            assert f"engine {ours.pid} waits for the next master" in found[0].text
+            assert found[0].remedy == "nbcluster stop gone"
+            assert other.is_running()
+    finally:
+        where.remove()
+
+
+def test_a_dead_cluster_is_ended_with_its_engines_and_nobody_elses(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = cluster_dir("gone")
+    where.create()
+    write_connection(where.connection_file, connection("gone"))
+    with engine_of(where.path) as ours, engine_of(tmp_path / "gone") as other:
+        assert main(["stop", "gone"]) == 0
+
+        assert has_ended(ours)
+        assert not has_ended(other)
+        text = capsys.readouterr().out
+        assert f"engines that were ended: {ours.pid}" in text
+        assert f"removed: {where.path}" in text
+    assert not where.path.exists()
+
+
+def test_a_cluster_that_is_being_started_is_not_ended(home: Path) -> None:
+    where = cluster_dir("begins")
+    where.create()
+    lock = FileLock.acquire(where.lock_file)
+    try:
+        with pytest.raises(ClusterError, match="started or stopped at this moment"):
+            remains.end(where, keep=False)
+    finally:
+        assert lock is not None
+        lock.release()
+        where.remove()
+
+
+def test_large_arguments_of_a_journal_elsewhere_are_not_dropped_unasked(home: Path) -> None:
+    where = cluster_dir("gone")
+    where.create()
+    try:
+        write_connection(where.connection_file, connection("gone"))
+        (where.blobs / "b").touch()
+
+        with pytest.raises(ClusterError, match="--keep"):
+            remains.end(where, keep=None)
+
+        assert (where.blobs / "b").exists()
+        remains.end(where, keep=False)
+        assert not where.blobs.exists()
+    finally:
+        where.remove()
+
+
+def test_a_dead_cluster_is_listed_with_the_way_on(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = cluster_dir("gone")
+    where.create()
+    try:
+        write_connection(where.connection_file, connection("gone"))
+
+        assert main(["list"]) == 0
+        text = capsys.readouterr().out
+        assert "nbcluster start --name gone" in text
+        assert "nbcluster stop gone" in text
+
+        assert main(["status", "gone"]) == 1
+        assert "'gone' is dead" in capsys.readouterr().err
+    finally:
+        where.remove()
 
 
 def test_the_exit_code_tells_a_program_whether_something_failed(

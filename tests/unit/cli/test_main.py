@@ -68,6 +68,55 @@ def test_an_error_is_one_line_and_an_exit_code(
     assert capsys.readouterr().err == "nbcluster: it is gone\n"
 
 
+def test_a_closed_output_is_no_traceback(home: Path) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"{sys.executable}" -m nbcluster list >&-'],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["tasks", "--failed", "--state", "running"], "contradict"),
+        (["engine", "--import", "no_such_module_here"], "no module 'no_such_module_here'"),
+        (["start", "-n", "1", "--retention", "-1"], "retention="),
+        (["submit", "--", "math:no_such"], "math:no_such"),
+        (["doctor", "a/b"], "'a/b'"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_meant_ends_with_2_before_anything_is_made(
+    words: list[str], told: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words) == 2
+
+    assert told in capsys.readouterr().err
+    assert list(home.iterdir()) == []
+
+
+def test_an_engine_does_not_wait_in_a_directory_that_is_not_there(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["engine", "--join", str(home / "none" / "connection.json")]) == 1
+
+    assert "there is no directory" in capsys.readouterr().err
+
+
+def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["--help"])
+
+    text = capsys.readouterr().out
+    assert [
+        code for code in ("0 done", "1 failed", "2 wrong", "130", "141") if code not in text
+    ] == []
+
+
 def test_an_interrupt_ends_with_130_and_says_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.notebooks.idioms import IDIOMS, Idiom
+from tests.notebooks.idioms import Idiom
+from tests.notebooks.more_idioms import ALL_IDIOMS
 from tests.unit.serial.notebook import Notebook
 
 
-@pytest.mark.parametrize("idiom", IDIOMS, ids=lambda idiom: idiom.name)
+@pytest.mark.parametrize("idiom", ALL_IDIOMS, ids=lambda idiom: idiom.name)
 def test_an_idiom_of_notebooks_works(notebook: Notebook, idiom: Idiom) -> None:
     notebook.run(idiom.setup)
 

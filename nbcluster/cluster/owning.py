@@ -1,0 +1,89 @@
+"""What this process has started and is to end: masters, and the pipe that tells of our own end."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import subprocess
+import weakref
+
+from nbcluster import errors
+from nbcluster.client.cluster import Cluster
+from nbcluster.transport.rundir import ClusterDir, FileLock
+
+#: Reading ends of owner pipes lie in the masters; as long as we hold the other end, we live.
+_owner_pipe: tuple[int, int] | None = None
+open_clusters: weakref.WeakSet[Cluster] = weakref.WeakSet()
+#: Masters that were started here and not waited for; one that persists may stay to the end.
+masters: list[subprocess.Popen[bytes]] = []
+
+
+def take_in_dead() -> None:
+    """Wait for the masters of this process that have ended, however that came about."""
+    masters[:] = [process for process in masters if process.poll() is None]
+
+
+def owner_fd() -> int:
+    """Return the reading end of a pipe whose other end closes when this process ends."""
+    global _owner_pipe  # noqa: PLW0603 - one for the process
+    if _owner_pipe is None:
+        _owner_pipe = os.pipe()
+        for fd in _owner_pipe:
+            os.set_inheritable(fd, False)
+    return _owner_pipe[0]
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a master that is of no use, politely at first."""
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def reap(process: subprocess.Popen[bytes], where: ClusterDir) -> None:
+    """Take in the end of a master that was told to stop, or was killed before."""
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        kill(process)
+    was_killed = bool(process.returncode and process.returncode < 0)
+    # Then it has removed nothing. Its engines end with us.
+    if was_killed and where.path.is_dir() and not FileLock.is_held(where.lock_file):
+        where.remove()
+    take_in_dead()
+
+
+@atexit.register
+def _at_exit() -> None:
+    """Stop what this process owns: sooner than the masters would find out by themselves."""
+    for cluster in list(open_clusters):
+        with contextlib.suppress(errors.NbclusterError):
+            if cluster._owned:
+                cluster.stop()
+            else:
+                cluster.close()
+    take_in_dead()
+    for process in masters:
+        process.returncode = 0  # it outlives us on purpose: nothing to warn of
+
+
+def _after_fork() -> None:
+    """Leave the clusters to the parent: a child that ends must not stop them."""
+    global _owner_pipe  # noqa: PLW0603 - one for the process
+    for cluster in list(open_clusters):
+        cluster._client.disown()
+    open_clusters.clear()
+    for process in masters:
+        process.returncode = 0  # not a child of ours
+    masters.clear()
+    if _owner_pipe is not None:
+        for fd in _owner_pipe:  # or the masters would take our end for the owner's
+            os.close(fd)
+        _owner_pipe = None
+
+
+os.register_at_fork(after_in_child=_after_fork)

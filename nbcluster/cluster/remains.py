@@ -1,0 +1,146 @@
+"""What is left of a cluster whose master ended without notice, and how to end it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from nbcluster.errors import ClusterError
+from nbcluster.journal import info
+from nbcluster.transport.rundir import ClusterDir, FileLock
+
+_MASTER: Final = "nbcluster.master"
+_ENGINE: Final = "nbcluster.engine"
+#: Seconds to wait for processes that were killed.
+_END_S: Final = 3.0
+
+
+def is_dead(where: ClusterDir) -> bool:
+    """Return whether there was a master that said nothing before it ended."""
+    return where.connection_file.exists() and not FileLock.is_held(where.lock_file)
+
+
+def end(where: ClusterDir, *, keep: bool | None) -> list[int]:
+    """End the engines of a dead cluster, and remove what it left.
+
+    Parameters
+    ----------
+    where
+        The cluster.
+    keep
+        True: keep its journal, so that the next start of that name goes on. False: drop open
+        tasks. None: nobody has said what becomes of open tasks.
+
+    Returns
+    -------
+    list of int
+        Process ids of the engines.
+
+    Raises
+    ------
+    ClusterError
+        If tasks are open and ``keep`` is None, or it is being started at this moment.
+    """
+    lock = FileLock.acquire(where.lock_file)
+    if lock is None:
+        raise ClusterError(f"cluster {where.name!r} is being started or stopped at this moment")
+    try:
+        if keep is None:
+            _refuse_open_tasks(where)
+        pids = end_engines(where)
+        if keep:
+            where.connection_file.unlink(missing_ok=True)
+        else:
+            where.remove()
+    finally:
+        lock.release()
+    return pids
+
+
+def _refuse_open_tasks(where: ClusterDir) -> None:
+    choose = (
+        "Choose: --keep (all go on at the next start), --cancel (drop them), or go on with: "
+        f"nbcluster start --name {where.name}"
+    )
+    if where.journal_file.exists():
+        count = info(where.journal_file)["open"]
+        if count:
+            raise ClusterError(f"cluster {where.name!r} is dead; open tasks: {count}. {choose}")
+    elif any(where.blobs.glob("*")):
+        raise ClusterError(
+            f"cluster {where.name!r} is dead. Its journal lies elsewhere, and tasks in it may "
+            f"need the large arguments that lie here. {choose}"
+        )
+
+
+# --------------------------------------------------------------------------- processes
+
+
+def belongs_to(cmdline: list[str]) -> tuple[str, Path]:
+    """Return what a process of ours is, and its cluster's directory; empty if it is none."""
+    nothing = "", Path()
+    if "-m" not in cmdline[:-1]:
+        return nothing
+    module, *rest = cmdline[cmdline.index("-m") + 1 :]
+    if module == _ENGINE and "--connection" in rest[:-1]:
+        return "engine", Path(rest[rest.index("--connection") + 1]).parent
+    if module == _MASTER and rest:
+        try:
+            config: Any = json.loads(rest[0])
+            return "master", Path(config["directory"])
+        except (ValueError, KeyError, TypeError):
+            return nothing
+    return nothing
+
+
+def own_processes() -> Iterator[tuple[psutil.Process, str, Path]]:
+    """Yield each master and engine of this user: process, which of both, its cluster's directory.
+
+    A `psutil.Process` knows when it was started: a signal never goes to another process that was
+    given its number meanwhile.
+    """
+    for process in psutil.process_iter(["cmdline", "uids", "status"]):
+        info = process.info
+        if info["uids"] is None or info["uids"].effective != os.geteuid():
+            continue
+        what, directory = belongs_to(info["cmdline"] or [])
+        if what and info["status"] != psutil.STATUS_ZOMBIE:
+            yield process, what, directory
+
+
+def engines_left(where: ClusterDir) -> list[psutil.Process]:
+    """Return the engines of this cluster that live on; they wait for a next master."""
+    return [p for p, what, place in own_processes() if what == "engine" and place == where.path]
+
+
+def end_engines(where: ClusterDir) -> list[int]:
+    """End the engines that wait for a next master, and with them their executors.
+
+    Only for who holds the cluster's lock: nobody else starts a master meanwhile.
+
+    Returns
+    -------
+    list of int
+        Their process ids.
+    """
+    engines = engines_left(where)
+    executors = [child for engine in engines for child in _children(engine)]
+    for engine in engines:  # not drained: what they run can be told to nobody
+        with suppress(psutil.NoSuchProcess):
+            engine.kill()
+    # The system ends executors with their engine.
+    psutil.wait_procs([*engines, *executors], timeout=_END_S)
+    return [engine.pid for engine in engines]
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children()
+    except psutil.NoSuchProcess:
+        return []

@@ -1,0 +1,199 @@
+"""What becomes of a cluster, its handles and its futures when one of them goes without a word."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import psutil
+import pytest
+
+import nbcluster
+from nbcluster import Cluster
+from nbcluster.cli import main
+from nbcluster.transport.rundir import FileLock, cluster_dir
+from tests.conftest import Up
+from tests.helpers import eventually, note_clusters
+
+END_S: Final = 20.0
+
+
+@pytest.fixture(scope="module")
+def one(module_up: Up) -> Cluster:
+    """Return a cluster of one engine."""
+    return module_up(1)
+
+
+def held() -> tuple[int, int]:
+    """Return how many threads and descriptors this process has."""
+    return threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+
+# --------------------------------------------------------------------------- handles
+
+
+def test_a_connection_that_nobody_holds_leaves_neither_thread_nor_descriptor(one: Cluster) -> None:
+    one.submit(len, "a").result(END_S)
+    gc.collect()
+    before = held()
+
+    for n in range(5):
+        assert nbcluster.connect(one.name).submit(pow, 2, n).result(END_S) == 2**n
+        nbcluster.connect(one.name).options(retries=1)
+
+    eventually(lambda: held() <= before, message=lambda: f"{before} -> {held()}")
+    assert one.submit(len, "ab").result(END_S) == 2
+
+
+def test_a_future_resolves_though_its_handle_is_gone(one: Cluster) -> None:
+    before = held()
+    future = nbcluster.connect(one.name).submit(time.sleep, 0.2)
+    large = nbcluster.connect(one.name).submit(bytes, 3_000_000)
+    called: list[object] = []
+    future.add_done_callback(called.append)
+    del future
+    gc.collect()
+
+    eventually(lambda: called)
+    eventually(large.done)
+    assert len(large.result()) == 3_000_000
+    called.clear()
+    del large
+    eventually(lambda: not list(cluster_dir(one.name).blobs.iterdir()))
+    eventually(lambda: held() <= before, message=lambda: f"{before} -> {held()}")
+
+
+def test_options_and_remote_functions_hold_the_connection(one: Cluster) -> None:
+    before = held()
+    remote = nbcluster.connect(one.name).options(retries=1).remote(abs)
+    gc.collect()
+
+    for n in (-1, -2):
+        assert remote(n).result(END_S) == -n
+
+    del remote
+    eventually(lambda: held() <= before, message=lambda: f"{before} -> {held()}")
+
+
+# --------------------------------------------------------------------------- attaching
+
+
+def test_starts_at_the_same_time_meet_and_miss_nothing(
+    home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def begin(_: int) -> Cluster:
+        return nbcluster.start(2, name="met", slots=1)
+
+    with ThreadPoolExecutor(3) as threads:
+        clusters = list(threads.map(begin, range(3)))
+    note_clusters()
+    try:
+        said = capfd.readouterr().err
+        assert said.count("cluster 'met' is running already: attached to it") == 2
+        assert "asked for" not in said
+    finally:
+        for cluster in sorted(clusters, key=lambda c: c._owned):
+            cluster.shutdown()
+
+
+def test_a_start_says_what_the_running_cluster_has_instead(
+    up: Up, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster = up(2)
+    cluster.scale(1)
+    eventually(lambda: cluster.stats()["engines"] == 1)
+
+    nbcluster.start(2, name=cluster.name, slots=3, initializer=len).close()
+
+    said = capfd.readouterr().err
+    assert "it has 1 engine, 2 were asked for: cluster.scale(2)" in said
+    assert "slots=1 stays, not 3" in said
+    assert "initializer= was not applied" in said
+
+
+# --------------------------------------------------------------------------- after the end
+
+
+def test_futures_tell_how_they_ended_after_the_shutdown(up: Up) -> None:
+    cluster = up(1)
+    good, bad = cluster.submit(len, "a"), cluster.submit(int, "x")
+    waiting = cluster.options(group="nobody").submit(len, "a")
+    assert isinstance(bad.exception(END_S), ValueError)
+    cluster.stats()
+
+    cluster.shutdown(wait=False)
+
+    assert good.why() == "succeeded after 1 attempt"
+    assert bad.why().startswith("failed (exception) after 1 attempt, 0 crashes: ValueError: ")
+    assert "the cluster was shut down" in waiting.why()
+    assert isinstance(waiting.exception(END_S), ConnectionError)
+
+
+# --------------------------------------------------------------------------- a dead cluster
+
+
+def killed(name: str) -> list[psutil.Process]:
+    """Start a cluster that stays, kill its master, and return what lives on."""
+    cluster = nbcluster.start(1, name=name, persist=True)
+    note_clusters()
+    try:
+        if name == "open":
+            cluster.options(group="nobody").submit(len, "a")
+        master = psutil.Process(cluster.stats()["master_pid"])
+        engine = psutil.Process(int(cluster.engines().pid.iloc[0]))
+        left = [engine, *engine.children()]
+        master.kill()
+        master.wait(END_S)
+    finally:
+        cluster.close()
+    eventually(lambda: not FileLock.is_held(cluster_dir(name).lock_file))
+    assert all(process.is_running() for process in left)
+    return left
+
+
+def test_stop_ends_a_cluster_whose_master_was_killed(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = killed("dead")
+    assert nbcluster.clusters().state["dead"] == "dead"
+
+    assert main(["stop", "dead"]) == 0
+
+    assert f"engines that were ended: {left[0].pid}" in capsys.readouterr().out
+    eventually(lambda: not any(process.is_running() for process in left))
+    assert not cluster_dir("dead").path.exists()
+
+
+def test_stop_of_a_dead_cluster_drops_no_open_task_unasked(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = killed("open")
+
+    assert main(["stop", "open"]) == 1
+    assert "open tasks: 1" in capsys.readouterr().err
+    assert left[0].is_running()
+
+    assert main(["stop", "open", "--keep"]) == 0
+    eventually(lambda: not any(process.is_running() for process in left))
+    cluster = nbcluster.start(0, name="open", persist=True)
+    try:
+        assert cluster.stats()["pending"] == 1
+    finally:
+        cluster.stop()
+
+
+def test_the_next_start_takes_over_what_lives_on(home: Path) -> None:
+    left = killed("again")
+
+    cluster = nbcluster.start(1, name="again", persist=True)
+    try:
+        assert cluster.engines().pid.tolist() == [left[0].pid]
+    finally:
+        cluster.stop()
+
+    eventually(lambda: not any(process.is_running() for process in left))
