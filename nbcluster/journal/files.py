@@ -106,11 +106,12 @@ class PayloadFiles:
         except BaseException:
             self.remove(ref for _, _, ref in changes.written)
             raise
-        for task, place, _ in changes.unneeded:
+        passing = set(changes.written) & set(changes.unneeded)  # of a task that came and went
+        for task, place, _ in (change for change in changes.unneeded if change not in passing):
             self.refs[task].pop(place)
             if not self.refs[task]:
                 del self.refs[task]
-        for task, place, ref in changes.written:
+        for task, place, ref in (change for change in changes.written if change not in passing):
             self.keep(task, place, ref)
         self.remove(ref for _, _, ref in changes.unneeded)
 

@@ -25,6 +25,7 @@ from nbcluster.errors import (
     JournalCorruptError,
     JournalError,
     JournalFullError,
+    NbclusterError,
 )
 from nbcluster.journal import reading, rows, store
 from nbcluster.journal.cleaning import Cleaner, Redrives, SnapshotOf, oldest_turns
@@ -38,6 +39,8 @@ RETAIN: Final = 20_000
 #: Records that one call of `Journal.checkpoint` cleans: some 20 ms.
 CLEAN: Final = 2_000
 
+#: What may go wrong with a write.
+_FAILURES: Final = (sqlite3.Error, DamagedRowError, OSError, JournalError)
 _APPEND: Final = "INSERT INTO turn SELECT ?, ?, ?, ? FROM meta WHERE epoch <= ?"
 
 
@@ -204,18 +207,27 @@ class Journal:
             If it cannot be written for another reason.
         """
         try:
-            with self._writing(power=power):
-                if not records:
-                    self._check_epoch(epoch)
-                elif rows.are_plain(records, self._files.refs):
-                    self._append(Entry(epoch, now, records))
-                    self._advance(len(records))
-                else:
-                    self._commit_special(records, epoch, now, sync=power or self._power)
+            if records and not power and rows.are_plain(records, self._files.refs):
+                self._commit_plain(Entry(epoch, now, records))
+            else:
+                with self._writing(power=power):
+                    if records:
+                        self._commit_special(records, epoch, now, sync=power or self._power)
+                    else:
+                        self._check_epoch(epoch)
         except JournalFullError:
             self._owed = True
             raise
         self._owed = False
+
+    def _commit_plain(self, entry: Entry) -> None:
+        """Write a turn as one statement. Nearly all are so, and each task waits for two of them."""
+        self._check_whole()
+        try:
+            self._append(entry)
+        except _FAILURES as error:
+            raise self._failed(error) from error
+        self._advance(len(entry.records))
 
     def _append(self, entry: Entry) -> None:
         """Write a turn, unless a newer epoch was begun; by itself it is a transaction."""
@@ -362,22 +374,29 @@ class Journal:
         SQLite itself is told to wait, since it knows what there is to wait for: the log with all
         that went before, the directory of a log just made, and on macOS the disk's own cache.
         """
-        if self._broken:
-            raise JournalError(f"{self._broken} It is to be opened anew.")
+        self._check_whole()
         switch = power and not self._power
         try:
             if switch:
                 store.set_synchronous(self._database, power=True)
             yield
-        except (sqlite3.Error, DamagedRowError, OSError, JournalError) as error:
-            found = store.translate(error, self._path)
-            if not isinstance(found, JournalFullError | FencedError):
-                self._broken = str(found)
-            raise found from error
+        except _FAILURES as error:
+            raise self._failed(error) from error
         finally:
             if switch:
                 with suppress(sqlite3.Error):
                     store.set_synchronous(self._database, power=False)
+
+    def _check_whole(self) -> None:
+        if self._broken:
+            raise JournalError(f"{self._broken} It is to be opened anew.")
+
+    def _failed(self, error: Exception) -> NbclusterError:
+        """Return our error for one of writing, after a note that forbids more where that is due."""
+        found = store.translate(error, self._path)
+        if not isinstance(found, JournalFullError | FencedError):
+            self._broken = str(found)
+        return found
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

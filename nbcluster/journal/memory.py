@@ -14,7 +14,7 @@ from nbcluster.errors import JournalError, JournalFullError
 from nbcluster.journal import store
 from nbcluster.journal.files import PayloadFiles
 from nbcluster.journal.journal import RETAIN, Journal
-from nbcluster.journal.rows import DamagedRowError, Ref
+from nbcluster.journal.rows import DamagedRowError, Entry, Ref
 
 #: ``full``: refused, nothing written; ``io``: an error, nothing written; ``done``: an error, but
 #: it was written.
@@ -77,6 +77,11 @@ class MemoryJournal(Journal):
             yield
             if failure == "done":
                 raise JournalError("the disk broke after it had written, as it was told to")
+
+    def _commit_plain(self, entry: Entry) -> None:
+        with self._writing():
+            self._append(entry)
+        self._advance(len(entry.records))
 
     def size_bytes(self) -> int:
         """Return what the journal takes in memory."""

@@ -85,4 +85,6 @@ class Special:
                 rows.snapshot_row(task, self._seq, None),
             )
             self._changes.unneeded += [(task, place, ref) for place, ref in refs[task].items()]
+        # Nor of what this very turn has written for them.
+        self._changes.unneeded += [w for w in self._changes.written if w[0] in ended]
         return ended

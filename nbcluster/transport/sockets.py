@@ -18,7 +18,8 @@ import zmq
 HIGH_WATER_MARK: Final = 10_000
 
 _EVENTS: Final = zmq.EVENTS
-_POLLIN: Final = zmq.POLLIN
+_RCVMORE: Final = zmq.RCVMORE
+_POLLIN: Final = int(zmq.POLLIN)  # a flag makes an enumeration of each answer it is compared with
 _NOBLOCK: Final = zmq.NOBLOCK
 _SNDMORE: Final = zmq.SNDMORE | zmq.NOBLOCK
 
@@ -115,7 +116,7 @@ class Router:
         while len(got) < limit and get(_EVENTS) & _POLLIN:
             peer = recv(_NOBLOCK)
             parts = [recv(_NOBLOCK)]
-            while self._socket.rcvmore:
+            while get(_RCVMORE):
                 parts.append(recv(_NOBLOCK))
             # A message has one frame after the identity; what has more is not of ours, and an
             # empty frame decodes to an error that is counted where all malformed ones are.

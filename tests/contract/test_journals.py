@@ -556,6 +556,16 @@ def test_the_snapshot_of_a_forgotten_task_leaves_with_its_end(place: Place, payl
     assert place.rebuilt().tasks == {}
 
 
+def test_a_task_that_ends_and_is_forgotten_in_one_turn_leaves_no_file(place: Place) -> None:
+    journal, model = place.open(), Model()
+    write(journal, model, [known(), submitted("a", LARGE)])
+
+    write(journal, model, [failed("a", LARGE), r.Forgotten(("a",))])
+
+    assert place.files() == 0
+    assert place.rebuilt().tasks == {}
+
+
 def test_a_task_forgotten_twice_does_not_come_back(place: Place) -> None:
     journal, model = place.open(), Model()
     life, end = turn(submitted("a", LARGE), failed("a", LARGE)), r.Forgotten(("a",))
