@@ -7,22 +7,26 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future as PlainFuture
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from nbcluster.client.asking import ASK_S, AT_ONCE, Asks
+from nbcluster.client.callbacks import Callbacks
 from nbcluster.client.explaining import explain
 from nbcluster.client.future import Future
 from nbcluster.client.holding import Handles, Held
 from nbcluster.client.link import Link
+from nbcluster.client.outgoing import Call
+from nbcluster.client.silence import Loss
 from nbcluster.core.model import Definition, Ended, NewTask, Template
 from nbcluster.errors import (
     ClosedError,
     ClusterConnectionError,
     ClusterTimeoutError,
     InitializerError,
+    JournalFullError,
     NbclusterError,
     NbclusterWarning,
     from_code,
@@ -37,10 +41,8 @@ from nbcluster.wire import messages as m
 FLUSH_AT: Final = 128
 #: A submission that comes this long after the last one is sent at once: somebody waits for it.
 QUIET_S: Final = 0.0003
-#: Seconds a question waits for its answer.
-ASK_S: Final = 30.0
-#: Seconds a question waits for the next master when the last one is gone.
-LOST_S: Final = 3.0
+#: Serialised functions that are kept for their next call.
+MAX_CALL_BYTES: Final = 64 << 20
 #: Seconds after which counters that are known from before are given instead.
 STATS_S: Final = 3.0
 
@@ -55,17 +57,20 @@ class Client:
         self._held = Held(self._link.wake)
         self.handles = Handles(self._link.wake)
         self._aliases: dict[str, list[Future[Any]]] = {}  #: more futures of one task, by its key
-        self._requests: dict[int, PlainFuture[Any]] = {}
+        self.asks = Asks(self._link)
+        self.callbacks = Callbacks(f"nbcluster-callbacks-{self.id}")
         self._numbers = itertools.count(1)
-        self._request_numbers = itertools.count(1)
-        self._calls: dict[tuple[int, int], tuple[Template, Definition, Definition | None]] = {}
-        self._pinned: list[tuple[Definition, CallOptions]] = []  #: keeps the ids in `_calls` alive
+        #: By the ids of definition and options; the values keep both alive.
+        self._calls: dict[tuple[int, int], tuple[Call, CallOptions]] = {}
+        self._call_bytes = 0
         self._retry_on: dict[tuple[type[BaseException], ...], Definition] = {}
         self._expected = 1  #: number of the next `Updates`
         self._packer: Packer | None = None
         self._sent_at = 0.0
         self._stats: tuple[float, dict[str, Any]] | None = None  #: when, and what it was
         self._closed: NbclusterError | None = None
+        self.ending: threading.Thread | None = None  #: shuts the cluster down after its work
+        self._loss = Loss()
         self._lock = threading.Lock()
         self.echo: Callable[[Ended], None] | None = None
         self.on_broken: Callable[[str], None] | None = None
@@ -109,15 +114,20 @@ class Client:
         """
         if self._closed is not None:
             raise ClosedError(str(self._closed))
+        if self.ending is not None:
+            raise ClosedError("cannot schedule new futures after shutdown")
         packer = self._packer
         assert packer is not None
         definition = packer.define(fn)
         payload, blobs = packer.dumps_call(args, kwargs)
-        call = self._calls.get((id(definition), id(options))) or self._call(definition, options)
+        known = self._calls.get((id(definition), id(options)))
+        call = known[0] if known else self._call(definition, options)
         after = tuple(task_id(f, "after=") for f in options.after) if options.after else ()
         name = f"{self.id}-{next(self._numbers)}"
         future: Future[Any] = Future(self, name, options.name or definition.name)
         self._futures[name] = future
+        if self._closed is not None and self._futures.pop(name, None) is not None:
+            raise ClosedError(str(self._closed))  # closed meanwhile, so nobody would end it
         task = NewTask(name, 0, payload, blobs, options.name, options.key, after)
         waiting = self._link.outgoing.add(task, call)
         if waiting == 1:
@@ -132,9 +142,7 @@ class Client:
             self._sent_at = time.monotonic()
         return future
 
-    def _call(
-        self, definition: Definition, options: CallOptions
-    ) -> tuple[Template, Definition, Definition | None]:
+    def _call(self, definition: Definition, options: CallOptions) -> Call:
         """Return what all calls of this function with these options share."""
         task, needed = options.task, None
         if options.retry_on:
@@ -145,13 +153,14 @@ class Client:
                 self._retry_on[options.retry_on] = needed
             task = msgspec.structs.replace(task, retry_on=needed.hash)
         call = (Template(definition.hash, task), definition, needed)
-        if len(self._calls) > 5_000:  # a loop that makes functions or options anew each time
+        # A loop may make functions or options anew each time.
+        if len(self._calls) > 5_000 or self._call_bytes > MAX_CALL_BYTES:
             self._calls.clear()
-            self._pinned.clear()
+            self._call_bytes = 0
         for note in self.packer.notes():
             warnings.warn(note, NbclusterWarning, stacklevel=4)
-        self._calls[id(definition), id(options)] = call
-        self._pinned.append((definition, options))
+        self._calls[id(definition), id(options)] = call, options
+        self._call_bytes += len(definition.blob)
         return call
 
     # ------------------------------------------------------------------ waiting
@@ -165,13 +174,13 @@ class Client:
         """Give what has come a chance to be taken in."""
         self._link.lead(lambda: False, 0.001)
 
-    def load(self, ended: Ended) -> Any:
+    def load(self, ended: Ended, views: list[memoryview] | None) -> Any:
         """Unpickle what a task of this client ended with."""
-        assert self._packer is not None
-        return self._packer.loads(ended.payload, ended.blobs)
+        return self.packer.loads(ended.payload, ended.blobs, views)
 
     def on_idle(self) -> None:
         """Tell the master which results nobody holds any more; end with the last handle."""
+        self.asks.tell()
         gone = self._held.free()
         if gone:
             self._link.send(m.Release(gone))
@@ -192,41 +201,11 @@ class Client:
         """
         if self._closed is not None:
             raise ClosedError(str(self._closed))
-        if self._link.is_lost and not self._await_master(timeout):
-            raise ClusterConnectionError(self.lost_text())
-        number = next(self._request_numbers)
-        reply: PlainFuture[Any] = PlainFuture()
-        self._requests[number] = reply
-        self._link.send(m.Ask(number, op, args))
-        deadline = None if timeout is None else time.monotonic() + timeout
-        try:
-            self._link.lead(reply.done, timeout)
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            return reply.result(left)
-        except TimeoutError:
-            if reply.done():
-                raise
-            raise ClusterTimeoutError(
-                f"the master did not answer {op!r} within {timeout:g} s; "
-                "it may be stopped or very busy. Look with: nbcluster doctor"
-            ) from None
-        finally:
-            self._requests.pop(number, None)
-
-    def _await_master(self, timeout: float | None) -> bool:
-        limit = LOST_S if timeout is None else min(timeout, LOST_S)
-        deadline = time.monotonic() + limit
-        while not self._link.is_open and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return self._link.is_open
+        return self.asks.ask(op, timeout, args)
 
     def lost_text(self) -> str:
         """Return what to say when there is no master."""
-        name = self._link.connection.name if self._link.connection else "?"
-        return (
-            f"the master of cluster {name!r} has ended. What was submitted is kept here and is "
-            f"sent to the next one: start it with nbcluster.start(name={name!r})."
-        )
+        return self.asks.lost_text()
 
     def stats(self) -> dict[str, Any]:
         """Return the master's counters, or the last known ones if it does not answer."""
@@ -248,8 +227,8 @@ class Client:
         done: list[str] = []
         if self._link.is_lost:
             raise ClusterConnectionError(self.lost_text())
-        for first in range(0, len(names), 20_000):
-            done += self.ask("cancel", tasks=names[first : first + 20_000])
+        for first in range(0, len(names), AT_ONCE):
+            done += self.ask("cancel", tasks=names[first : first + AT_ONCE])
         return done
 
     def why(self, future: Future[Any]) -> str:
@@ -263,9 +242,9 @@ class Client:
                 "the master has not acknowledged it: it does not answer at the moment. The task "
                 "is kept here and is sent again."
             )
-        except (LookupError, ClusterConnectionError) as error:
+        except (LookupError, ClusterConnectionError, JournalFullError) as error:
             return f"the master has not acknowledged it: {error}"
-        return explain(known)
+        return explain(known, future._moved.progress if future._moved else None)
 
     def stack(self, future: Future[Any]) -> str:
         """Return where a running attempt is, as a Python stack."""
@@ -296,7 +275,7 @@ class Client:
             case m.Updates():
                 self._on_updates(message)
             case m.Reply():
-                self._on_reply(message)
+                self.asks.on_reply(message)
             case m.OutputNews():
                 for task, _attempt, stream, offset, data in message.chunks:
                     future = self._futures.get(task)
@@ -344,6 +323,7 @@ class Client:
         if ended.blobs:
             for one in (future, *others):
                 self._held.hold(one, ended.task)
+                one._views = self.packer.map_ahead(ended.blobs)  # it may outlive the cluster
         future._on_ended(ended)
         for other, copy in zip(others, copies, strict=True):
             other._on_ended(copy)
@@ -357,15 +337,6 @@ class Client:
         if first is not future:
             self._aliases.setdefault(known, []).append(future)
 
-    def _on_reply(self, reply: m.Reply) -> None:
-        waiting = self._requests.get(reply.request)
-        if waiting is None or waiting.done():
-            return
-        if reply.code:
-            waiting.set_exception(from_code(reply.code, tuple(reply.args)))
-        else:
-            waiting.set_result(reply.value)
-
     def _watch_all(self) -> None:
         unsent = self._link.outgoing.unsent()  # the master cannot know these yet
         names = [name for name in list(self._futures) if name not in unsent]
@@ -375,15 +346,23 @@ class Client:
     def on_session(self, again: bool) -> None:
         """A session was opened; after a lost one, ask where everything is."""
         self._expected = 1
+        self._loss.end()
         if again:
             self._watch_all()
 
     def on_lost(self) -> None:
         """The master is gone: nobody will answer what was asked of it."""
-        error = ClusterConnectionError(self.lost_text())
-        for reply in list(self._requests.values()):
-            if not reply.done():
-                reply.set_exception(error)
+        self._loss.begin()
+        self.asks.fail(ClusterConnectionError(self.lost_text()))
+
+    def on_forgotten(self) -> None:
+        """The master dropped our session: it has not seen what was asked since."""
+        self.asks.fail(ClusterConnectionError("the master lost sight of this client; ask again"))
+
+    def on_still_lost(self) -> None:
+        """Nobody may know why nothing comes."""
+        if self._futures:
+            self._loss.tell(self.lost_text())
 
     def on_end(self, error: ClusterConnectionError) -> None:
         """There will be no session any more: what has not ended never will, here."""
@@ -391,13 +370,12 @@ class Client:
             if self._closed is not None:
                 return
             self._closed = error
+        self._link.end()
         self.on_lost_all(error)
 
     def on_lost_all(self, error: NbclusterError) -> None:
         """Fail everything that is still awaited."""
-        for reply in list(self._requests.values()):
-            if not reply.done():
-                reply.set_exception(error)
+        self.asks.fail(error)
         while self._futures:
             name, future = self._futures.popitem()
             for one in (future, *self._aliases.pop(name, ())):
@@ -412,6 +390,7 @@ class Client:
             self._closed = self._closed or ClosedError("this cluster object was closed")
         self._link.close(polite=not already)
         self.on_lost_all(ClosedError("the cluster object was closed before the task had ended"))
+        self.callbacks.close()
 
     def disown(self) -> None:
         """Be closed: this process is a fork of the one whose client this is."""
@@ -421,6 +400,7 @@ class Client:
         )
         self._lock = threading.Lock()
         self._link.disown()
+        self.callbacks = Callbacks("nbcluster-callbacks")
         futures, self._futures = self._futures, {}
         for future in futures.values():
             future._disown(self._closed)

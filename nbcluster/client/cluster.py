@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from nbcluster.calls import INITIALIZER, initialize, pull_name, push_names
 from nbcluster.client.client import Client
 from nbcluster.client.future import Future
-from nbcluster.client.mapping import Chunks
+from nbcluster.client.mapping import Chunks, MapIterator
 from nbcluster.client.remote import RemoteFunction
+from nbcluster.client.silence import await_end
 from nbcluster.client.tables import Tables
 from nbcluster.errors import (
     ClosedError,
+    ClusterConnectionError,
     InitializerError,
     NbclusterError,
     OptionError,
+    OptionTypeError,
     PushError,
 )
 from nbcluster.options import (
@@ -60,9 +67,15 @@ class Cluster(Tables, concurrent.futures.Executor):
         self._client = client
         self._lease = client.handles.lease()  # with the last one, and what is open, it ends
         self.name = name
-        self._owned = owned  # it ends with us
+        self._owner = owned  # it ends with us
         self._options = options or CallOptions()
         self._reap = reap  # waits for the master's process, if it is a child of this one
+
+    @property
+    def _owned(self) -> bool:
+        """Whether it ends with us: the next master of the name may have been started to stay."""
+        connection = self._client.link.connection
+        return self._owner and not (connection is not None and connection.persist)
 
     # ------------------------------------------------------------------ submitting
 
@@ -126,7 +139,7 @@ class Cluster(Tables, concurrent.futures.Executor):
             If a value is impossible, or there is no such option (the nearest one is named).
         """
         options = call_options(self._options, changes)
-        return Cluster(self._client, self.name, owned=self._owned, options=options, reap=self._reap)
+        return Cluster(self._client, self.name, owned=self._owner, options=options, reap=self._reap)
 
     def config(self, **defaults: Any) -> CallOptions:
         """Set options for what is submitted from now on; return those that are in force.
@@ -181,6 +194,8 @@ class Cluster(Tables, concurrent.futures.Executor):
             From the iterator, if a value has not come in time.
         """
         check_callable(fn, "map()")
+        if not iterables:
+            raise OptionTypeError("map() must be given at least one iterable beside the function")
         timeout = seconds("timeout", timeout)
         if chunksize is not None:
             chunksize = whole("chunksize", chunksize, least=1)
@@ -188,21 +203,36 @@ class Cluster(Tables, concurrent.futures.Executor):
         submit = self.submit
         if not self._options.name:
             submit = self.options(name=str(getattr(fn, "__name__", "map"))[:500]).submit
-        return Chunks(submit, fn, iterables, slots, chunksize, timeout).values()
+        return MapIterator(Chunks(submit, fn, iterables, slots, chunksize, timeout))
 
     def run(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> dict[str, T]:
         """Run ``fn`` once on every engine; return the values by engine.
+
+        Waits for engines that are busy: each runs it after what it has begun. Interrupted, or
+        once ``fn`` has raised on an engine, it cancels what is still open.
 
         Raises
         ------
         Exception
             The first one that ``fn`` raised on an engine.
         """
-        futures = {
-            engine: self.options(engine=engine).submit(fn, *args, **kwargs)
-            for engine in self.engines().query("state in ('active', 'starting')").index
-        }
-        return {engine: future.result() for engine, future in futures.items()}
+        return self._run(None, fn, *args, **kwargs)
+
+    def _run(
+        self, deadline: float | None, fn: Callable[..., T], /, *args: Any, **kwargs: Any
+    ) -> dict[str, T]:
+        futures: dict[str, Future[T]] = {}
+        try:
+            for engine in self.engines().query("state in ('active', 'starting')").index:
+                futures[engine] = self.options(engine=engine).submit(fn, *args, **kwargs)
+            return {
+                engine: future.result(None if deadline is None else deadline - time.monotonic())
+                for engine, future in futures.items()
+            }
+        except BaseException:
+            with contextlib.suppress(NbclusterError):  # nobody is there to cancel it
+                self._client.cancel(f.id for f in futures.values() if not f.done())
+            raise
 
     def push(self, names: Mapping[str, Any], timeout: float | None = None) -> None:
         """Bind names in the global namespace of every executor, also of those to come.
@@ -230,22 +260,35 @@ class Cluster(Tables, concurrent.futures.Executor):
         limit = seconds("timeout", timeout)
         try:
             bound = dict(names)
-            is_valid = all(map(str.isidentifier, bound))
-        except (TypeError, ValueError):
+            is_valid = all(name.isidentifier() and not iskeyword(name) for name in bound)
+        except (AttributeError, TypeError, ValueError):
             is_valid = False
         if not is_valid:
             raise OptionError(f"push takes a dict of names and values, not {names!r}")
         self._set_up(push_names, (bound,), limit)
 
-    def pull(self, name: str) -> dict[str, Any]:
+    def pull(self, name: str, timeout: float | None = None) -> dict[str, Any]:
         """Return what ``name`` is bound to on every engine, by engine.
+
+        Waits for engines that are busy, as `run`.
+
+        Parameters
+        ----------
+        name : str
+            The name.
+        timeout : float
+            Seconds to wait; None: for ever.
 
         Raises
         ------
         NameError
             If it is not bound on one of them.
+        TimeoutError
+            If an engine has not told it in time.
         """
-        return self.run(pull_name, text("name", name))
+        limit = seconds("timeout", timeout)
+        deadline = None if limit is None else time.monotonic() + limit
+        return self._run(deadline, pull_name, text("name", name))
 
     def _set_up(
         self, fn: Callable[..., Any], args: tuple[Any, ...], timeout: float | None = None
@@ -287,27 +330,49 @@ class Cluster(Tables, concurrent.futures.Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End it, as ``concurrent.futures.Executor.shutdown``.
 
-        A cluster that this process started, and that is not ``persist=True``, is stopped;
-        any other is left.
+        A cluster that this process started, and that is not ``persist=True``, is stopped after
+        the open tasks of this client; any other is left.
 
         Parameters
         ----------
         wait
-            Wait for the open tasks of this client first.
+            False: return at once. What is stopped still is stopped after the open tasks, by a
+            thread that the interpreter waits for; what is left is left with them.
         cancel_futures
-            Cancel them first.
+            Cancel the open tasks.
         """
+        ending = self._client.ending
         if self._client.is_closed:
             self._client.close()  # somebody else may have stopped the cluster
+            if wait and ending is not None:
+                ending.join()
             return
         open_futures = self._client.open_futures()
         if cancel_futures and open_futures:
-            self.cancel(open_futures)
-        if wait:
-            for future in open_futures:
-                if not future.done():
-                    self._client.wait_for(future.done, None)
-                    concurrent.futures.wait((future,))
+            try:
+                self.cancel(open_futures)
+            except ClusterConnectionError:
+                if not self._owned:
+                    raise
+                open_futures = []  # there is no master: they end with the cluster
+        if not self._owned:
+            self._end(open_futures if wait else [])
+        elif not wait and ending is None:
+            name = f"nbcluster-shutdown-{self.name}"
+            # One of its own: this may be the finalizer of the last handle.
+            ending = threading.Thread(target=self._end, args=(open_futures,), name=name)
+            ending.daemon = False
+            self._client.ending = ending
+            ending.start()
+        elif wait and ending is not None:
+            ending.join()
+        elif wait:
+            self._end(open_futures)
+
+    def _end(self, open_futures: list[Future[Any]]) -> None:
+        """Stop or leave the cluster after these tasks."""
+        for future in open_futures:
+            await_end(self._client, future, None)
         if self._owned:
             self.stop()
         else:
@@ -361,7 +426,7 @@ class Cluster(Tables, concurrent.futures.Executor):
         return self
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
-        self.shutdown(wait=kind is None, cancel_futures=kind is not None)
+        self.shutdown(cancel_futures=kind is not None)
 
     def __repr__(self) -> str:
         if self._client.is_closed:

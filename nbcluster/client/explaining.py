@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from nbcluster.core.model import Ended
+from nbcluster.core.model import Ended, Progress
 from nbcluster.errors import ClosedError, ClusterConnectionError
+from nbcluster.serial.blobs import BlobGoneError
 
 
-def explain(known: dict[str, Any]) -> str:
-    """Return the master's answer to ``why`` as a sentence."""
+def explain(known: dict[str, Any], progress: Progress | None = None) -> str:
+    """Return the master's answer to ``why`` as a sentence; ``progress``: what is known here."""
     state, attempts = known["state"], _count(known["attempts"], "attempt")
     crashes = _count(known["crashes"], "crash", "es")
     if state == "pending":
         crashed = f", after {crashes}" if known["crashes"] else ""
         return f"pending{crashed}: {known['reason']}"
     if state == "running":
-        return f"running on engine {known['engine']}, attempt {known['attempts']}"
+        text = f"running on engine {known['engine']}, attempt {known['attempts']}"
+        return text + progress_text(progress, ": ")
     if state == "retrying":
         return (
             f"retrying in {known['due_s']:.1f} s, after attempt {known['attempts']} ended with "
@@ -25,6 +27,17 @@ def explain(known: dict[str, Any]) -> str:
     if state == "failed":
         return f"failed ({known['cause']}) after {attempts}, {crashes}: {known['error']}"
     return f"{state} after {attempts}"
+
+
+def progress_text(progress: Progress | None, before: str) -> str:
+    """Return ``before`` and how far a task says it is, on one line; empty if it said nothing."""
+    if progress is None:
+        return ""
+    share = f"{progress.done / progress.total:.0%}" if progress.total else ""
+    message = progress.message
+    message = message if message.isprintable() else ascii(message)
+    told = f"{share} {message}".strip()
+    return before + told if told else ""
 
 
 def explain_end(ended: Ended) -> str:
@@ -45,6 +58,16 @@ def explain_loss(error: BaseException | None) -> str:
     if isinstance(error, ClusterConnectionError):
         return f"the cluster was shut down before the task had ended: {error}"
     return f"it was not accepted: {error}"
+
+
+def explain_unreadable(error: BaseException) -> str:
+    """Return why the result of a task that has ended cannot be given, as half a sentence."""
+    if isinstance(error, BlobGoneError):
+        return (
+            "ended, but its result is gone: it was released when the last future that held it was "
+            "dropped, or its cluster was stopped; submit it again"
+        )
+    return f"ended, but its result cannot be unpickled here: {error!r}"
 
 
 def _count(number: int, what: str, plural: str = "s") -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
-import contextlib
 import math
 import threading
 import time
@@ -18,16 +16,17 @@ from concurrent.futures._base import (
 )
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from nbcluster.client.explaining import explain_end, explain_loss
-from nbcluster.core.model import Ended, Moved, State
-from nbcluster.errors import (
-    ClusterConnectionError,
-    NbclusterError,
-    OptionError,
-    RemoteTraceback,
-    UndecodableError,
-    from_code,
+from nbcluster.client.awaiting import await_on_loop
+from nbcluster.client.causes import add_remote
+from nbcluster.client.explaining import (
+    explain_end,
+    explain_loss,
+    explain_unreadable,
+    progress_text,
 )
+from nbcluster.client.silence import await_end
+from nbcluster.core.model import Ended, Moved, State
+from nbcluster.errors import ClusterConnectionError, OptionError, UndecodableError, from_code
 from nbcluster.options import number
 
 if TYPE_CHECKING:
@@ -81,6 +80,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         self._moved = None
         self._ended = None
         self._opened = False  #: the payload was unpickled into ``_result`` or ``_exception``
+        self._views: list[memoryview] | None = None  #: of its blobs, until it is opened
         self._output: dict[int, bytearray] | None = None
 
     @property
@@ -228,16 +228,11 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         if timeout is not None:
             timeout = max(0.0, number("timeout", timeout, least=-math.inf))
             timeout = None if timeout == math.inf else timeout
-        deadline = None if timeout is None else time.monotonic() + timeout
-        if self._client is not None:
-            self._client.wait_for(self.done, timeout)
-        if not self.done():
-            # Another thread receives: it will tell us. The main thread stays interruptible.
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            concurrent.futures.wait((self,), left)
+        assert self._client is not None
+        await_end(self._client, self, timeout)
         if not self.done():
             hint = "It goes on; its why() says what it waits for."
-            if self._client is not None and self._client.link.is_lost:
+            if self._client.link.is_lost:
                 hint = self._client.lost_text()
             raise TimeoutError(
                 f"task {self.id} has not ended within {timeout:g} s; it is {self.state}. {hint}"
@@ -255,12 +250,11 @@ class Future(concurrent.futures.Future[T], Generic[T]):
                 else:
                     self._exception = self._error_of(ended)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - it runs code of the user's
-                self._exception = UndecodableError(
-                    self.id, f"ended, but its result cannot be unpickled here: {error!r}"
-                )
+                self._exception = UndecodableError(self.id, explain_unreadable(error))
             self._opened = True
             # The raw bytes are not needed any more.
             ended.payload = b""
+            self._views = None
 
     @property
     def _is_large(self) -> bool:
@@ -270,16 +264,14 @@ class Future(concurrent.futures.Future[T], Generic[T]):
 
     def _load(self, ended: Ended) -> Any:
         assert self._client is not None
-        return self._client.load(ended)
+        return self._client.load(ended, self._views)
 
     def _error_of(self, ended: Ended) -> BaseException:
         own = not ended.payload
         error = from_code(ended.code, tuple(ended.args)) if own else self._load(ended)
         if not isinstance(error, BaseException):
             return UndecodableError(self.id, f"ended with {type(error).__name__}, no exception")
-        text = self._traceback_text
-        if text and error.__cause__ is None and not isinstance(error, NbclusterError):
-            error.__cause__ = RemoteTraceback(text)
+        add_remote(error, self._traceback_text)
         return error
 
     @property
@@ -305,15 +297,23 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         Returns
         -------
         bool
-            True if it is cancelled now, False if it had ended before.
+            True if it is cancelled now, False if it had ended before. Also False if there is no
+            master at the moment: the next one is told to cancel it.
         """
         if self._client is None:
             return super().cancel()
         if self.done():
             return self.cancelled()
-        with contextlib.suppress(ClusterConnectionError):  # nobody is there to cancel it
+        try:
             self._client.cancel([self.id])
+        except ClusterConnectionError:
+            self._cancel_soon()
         return self.cancelled()
+
+    def _cancel_soon(self) -> None:
+        """Have it cancelled, without waiting for that. Takes no lock."""
+        if self._client is not None and not self.done():
+            self._client.asks.cancel_soon([self.id])
 
     def why(self) -> str:
         """Return in words why the task is where it is: what it waits for, or how it ended."""
@@ -352,7 +352,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         )
 
     def __await__(self) -> Generator[Any, None, T]:
-        return asyncio.wrap_future(self).__await__()
+        return await_on_loop(self)
 
     # ------------------------------------------------------------------ news
 
@@ -403,7 +403,14 @@ class Future(concurrent.futures.Future[T], Generic[T]):
                         waiter.add_exception(self)
             self._condition.notify_all()
         self._output = None
-        self._invoke_callbacks()  # type: ignore[attr-defined]
+        self._invoke_callbacks()
+
+    def _invoke_callbacks(self) -> None:
+        invoke = super()._invoke_callbacks  # type: ignore[misc]
+        if self._client is None:
+            invoke()
+        elif self._done_callbacks:
+            self._client.callbacks.call(invoke)
 
     def _on_refused(self, error: BaseException) -> None:
         """Take in that the task was not accepted, or will never be heard of again."""
@@ -434,4 +441,6 @@ class Future(concurrent.futures.Future[T], Generic[T]):
             text += f", attempt {self.attempts}"
         if self.crashes:
             text += f", crashes: {self.crashes}"
+        if state == "running" and self._moved is not None:
+            text += progress_text(self._moved.progress, ", ")
         return text + ">"

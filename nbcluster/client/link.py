@@ -19,17 +19,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from nbcluster._version import __version__
 from nbcluster.client.interrupts import DeferredInterrupt
+from nbcluster.client.listener import Listener
 from nbcluster.client.outgoing import Outgoing
-from nbcluster.errors import (
-    ClusterConnectionError,
-    ClusterTimeoutError,
-    RefusedError,
-)
+from nbcluster.errors import ClusterConnectionError, ClusterTimeoutError, RefusedError
 from nbcluster.transport.connection import Connection, read_connection
 from nbcluster.transport.descriptors import wakeup_pipe
 from nbcluster.transport.sockets import Dealer
@@ -48,25 +46,6 @@ _SLICE_S: Final = 0.5
 _HELLO_AGAIN_S: Final = 1.0
 
 
-class Listener(Protocol):
-    """Who is told what comes in. Called by the thread that receives; must be quick."""
-
-    def on_message(self, message: Any) -> None:
-        """Take in a message."""
-
-    def on_session(self, again: bool) -> None:
-        """A session was opened; ``again``: after another one was lost."""
-
-    def on_idle(self) -> None:
-        """The I/O thread is about to wait."""
-
-    def on_lost(self) -> None:
-        """The master is gone; a new one is looked for."""
-
-    def on_end(self, error: ClusterConnectionError) -> None:
-        """There will be no session any more."""
-
-
 class Link:
     """Connection of one client to the master named in a connection file."""
 
@@ -78,6 +57,8 @@ class Link:
         self._role = threading.Lock()
         self.outgoing = Outgoing()
         self._leader: int | None = None
+        self._left = threading.Event()  #: nobody leads any more
+        self._was_woken = False  #: there may be something to do beside receiving
         self._sleeps = False  #: whoever receives is, or is about to be, asleep
         self._led_at = 0.0
         self._wake_r, self._wake_w = wakeup_pipe()
@@ -90,6 +71,7 @@ class Link:
         self._inbox: deque[bytes] = deque()
         self._closed = False
         self._lost = False
+        self._is_over = False  #: the cluster has stopped: a next master is none of ours
         self._greeted_at = 0.0
         self._opened = threading.Event()
         self._sessions = 0
@@ -244,11 +226,13 @@ class Link:
             if self._leader is not None or self._closed or self._lost or me == self._thread.ident:
                 return False
             self._leader = me
+            self._left.clear()
         try:
             return self._lead(is_over, timeout_s)
         finally:
             self._led_at = time.monotonic()
             self._leader = None
+            self._left.set()
 
     def _lead(self, is_over: Callable[[], bool], timeout_s: float | None) -> bool:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -265,16 +249,20 @@ class Link:
                             return False
                     if not self._wait_and_receive(wait_s, interrupt):
                         return is_over()
+                    if self._was_woken:
+                        self._listener.on_idle()
+                        self._repeat_if_due()
                     interrupt.raise_if_noted()
                 return True
         finally:
             self._role.release()
 
     def _wait_and_receive(self, wait_s: float, interrupt: DeferredInterrupt | None) -> bool:
-        """Wait for messages and handle them. Needs ``_role``. False: the master is lost."""
+        """Wait for messages and handle them. Needs ``_role``. False: there is no master."""
         dealer = self._dealer
-        if dealer is None:
+        if dealer is None or self._closed:
             return False
+        self._was_woken = False
         # Said before the last look: who adds to the outbox after that look sees it, and wakes us.
         self._sleeps = True
         with self._lock:
@@ -287,8 +275,10 @@ class Link:
             if interrupt is not None:
                 interrupt.waiting = False
             self._sleeps = False
+            self._was_woken = not got
             for fd, _ in got:
                 if fd == self._wake_r:
+                    self._was_woken = True
                     self._drain_wake()
                 elif fd == self._pidfd:
                     self._lost = True
@@ -327,10 +317,13 @@ class Link:
             self._welcomed(message)
             return
         elif type(message) is m.GreetAgain:
+            self._listener.on_forgotten()
             self._greet()
             return
         elif type(message) is m.Refusal:
             self.refusal = message.reason
+            if self._sessions:
+                self._listener.on_end(RefusedError(f"the cluster refuses us: {message.reason}"))
             self._opened.set()
             return
         self._listener.on_message(message)
@@ -350,11 +343,16 @@ class Link:
 
     def _run(self) -> None:
         while not self._closed:
-            if self._leader is not None or time.monotonic() - self._led_at < KEEP_AWAY_S:
-                time.sleep(KEEP_AWAY_S)
-                self.flush()
+            if self._leader is not None:
+                self._left.wait(_SLICE_S)
+                continue
+            keep_away_s = self._led_at + KEEP_AWAY_S - time.monotonic()
+            if keep_away_s > 0:
+                time.sleep(keep_away_s)
                 continue
             self._listener.on_idle()
+            if self._closed:  # by the listener: nobody holds us any more
+                return
             with self._role:
                 if self._leader is not None:
                     continue
@@ -384,12 +382,13 @@ class Link:
             self.welcome = None
             log.info("the master is gone; waiting for the next one")
             self._listener.on_lost()
-        try:
-            connection = read_connection(self.connection_file)
-        except (OSError, ClusterConnectionError):
-            connection = None
+        connection = None
+        if not self._is_over:
+            self._listener.on_still_lost()
+            with suppress(OSError, ClusterConnectionError):
+                connection = read_connection(self.connection_file)
         if connection is None or connection == self.connection:
-            select.select([self._wake_r], [], [], LOOK_S)
+            select.select([self._wake_r], [], [], None if self._is_over else LOOK_S)
             self._drain_wake()
             return
         self._attach(connection)
@@ -400,6 +399,12 @@ class Link:
             select.select([self._pidfd], [], [], timeout_s)
 
     # ------------------------------------------------------------------ closing
+
+    def end(self) -> None:
+        """Send nothing that waits, and look for no next master: the cluster has stopped."""
+        with self._lock:
+            self._is_over = True
+            self.outgoing = Outgoing()
 
     def disown(self) -> None:
         """Let go of everything: this process is a fork, and all of it is the parent's."""
@@ -417,8 +422,18 @@ class Link:
                 return
             self._closed = True
         self.wake()
+        self._left.set()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(5.0)
+        # Whoever receives must be out of it before the descriptors are closed, and it is told.
+        is_alone = self._role.acquire(timeout=5.0)
+        try:
+            self._release(polite=polite)
+        finally:
+            if is_alone:
+                self._role.release()
+
+    def _release(self, *, polite: bool) -> None:
         with self._lock:
             if self._dealer is not None:
                 if polite and not self._lost:

@@ -67,40 +67,55 @@ class Chunks:
         self._adaptive = chunksize is None
         self._under_way: deque[tuple[Future[Any], int]] = deque()
         self._exhausted = False
+        self._failure: Exception | None = None  #: of the iterables; raised after what came before
         self.fill()
+        if eager or not self._under_way:
+            self._raise_failure()
 
     def fill(self) -> None:
         """Send chunks until enough are on their way or the iterables are exhausted."""
         while not self._exhausted and len(self._under_way) < self._limit:
-            chunk = list(islice(self._items, self._size))
-            if not chunk or self._submit is None:
+            chunk: list[tuple[Any, ...]] = []
+            try:
+                try:
+                    chunk.extend(islice(self._items, self._size))
+                finally:  # what came before a failure counts
+                    if chunk and self._submit is not None:
+                        self._under_way.append((self._submit(self._run, chunk), len(chunk)))
+            except Exception as error:  # noqa: BLE001 - the iterables are the user's
+                self._failure = error
+            if not chunk or self._failure is not None:
                 self._exhausted = True
                 self._submit = None  # with it goes the executor, if nobody else holds it
-                break
-            self._under_way.append((self._submit(self._run, chunk), len(chunk)))
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def values(self) -> Iterator[Any]:
-        """Yield the values in order; what is on its way is cancelled if the caller stops."""
+        """Yield the values in order."""
         deadline = self._deadline
-        try:
-            while self._under_way:
-                future, count = self._under_way.popleft()
-                left = None if deadline is None else deadline - time.monotonic()
-                try:
-                    values = future.result(left)
-                except BaseException:
-                    self._under_way.appendleft((future, count))
-                    raise
-                self._learn(future, count)
-                del future  # what was yielded is the caller's alone, also while we are suspended
-                self.fill()
-                values.reverse()
-                while values:
-                    yield values.pop()
-        finally:
-            for future, _ in self._under_way:
-                if not future.done():
-                    future.cancel()
+        while self._under_way:
+            future, count = self._under_way.popleft()
+            left = None if deadline is None else deadline - time.monotonic()
+            try:
+                values = future.result(left)
+            except BaseException:
+                self._under_way.appendleft((future, count))
+                raise
+            self._learn(future, count)
+            del future  # what was yielded is the caller's alone, also while we are suspended
+            self.fill()
+            values.reverse()
+            while values:
+                yield values.pop()
+        self._raise_failure()
+
+    def drop(self) -> None:
+        """Have what is on its way cancelled. Called by the garbage collector too: takes no lock."""
+        while self._under_way:
+            self._under_way.popleft()[0]._cancel_soon()
 
     def _learn(self, future: Future[Any], count: int) -> None:
         if not self._adaptive or future.duration is None:
@@ -108,3 +123,37 @@ class Chunks:
         for_one = max(future.duration / count, 1e-7)
         best = int(CHUNK_S / for_one)
         self._size = max(1, min(best, self._size * _GROWTH, MAX_CHUNK))
+
+
+class MapIterator(Iterator[Any]):
+    """The values of a map; what is still on its way when it is dropped is cancelled.
+
+    Parameters
+    ----------
+    chunks
+        The map.
+    is_kept
+        Cancel nothing as long as no value was asked for, as the standard pools do: there, many
+        call ``map`` only for what it does.
+    """
+
+    def __init__(self, chunks: Chunks, *, is_kept: bool = False) -> None:
+        self._chunks = chunks
+        self._values = chunks.values()
+        self._is_kept = is_kept
+
+    def __next__(self) -> Any:
+        self._is_kept = False
+        try:
+            return next(self._values)
+        except BaseException:  # it goes on after none
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Take no more values."""
+        self._chunks.drop()
+
+    def __del__(self) -> None:
+        if not self._is_kept:
+            self.close()

@@ -306,6 +306,9 @@ class Tables:
             If no task has an id that was given.
         OptionError
             If one did not fail and was not cancelled, or was put back before.
+        DependencyError
+            If a task named in its ``after=`` did not succeed, and was put back neither before
+            nor now. The others were put back.
         """
         names = self._ids(tasks, "redrive()") if tasks else None
         successors = self._client.ask("redrive", tasks=names)
@@ -317,7 +320,9 @@ class Tables:
                 f"{', '.join(missing[:5])}: only tasks that failed or were cancelled, and were "
                 "not put back yet, can be put back"
             )
-        return [self._client.adopt(new, "") for new in successors.values()]
+        new = list(successors.values())
+        known = self._client.ask("names", tasks=new) if new else {}
+        return [self._client.adopt(task, known.get(task, "")) for task in new]
 
     def retry(self, *tasks: Any) -> list[Future[Any]]:
         """Run failed or cancelled tasks again; one that waits for its backoff goes on now.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nbcluster.client.client import Client
 from nbcluster.client.cluster import Cluster
-from nbcluster.cluster.owning import open_clusters
+from nbcluster.cluster.owning import open_clusters, owned_clients
 from nbcluster.errors import ClusterConnectionError, OptionTypeError
 from nbcluster.options import number
 from nbcluster.transport.connection import Connection, read_connection
@@ -110,4 +110,6 @@ def attach(
     client.open(timeout)
     cluster = Cluster(client, name, owned=owned, reap=reap)
     open_clusters.add(cluster)
+    if owned:
+        owned_clients.add(client)
     return cluster

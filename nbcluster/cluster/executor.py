@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from nbcluster.calls import initialize
 from nbcluster.client.cluster import Cluster
 from nbcluster.client.future import Future
-from nbcluster.client.mapping import Chunks
+from nbcluster.client.mapping import Chunks, MapIterator
 from nbcluster.cluster.start import start
 from nbcluster.core.model import Ended
 from nbcluster.errors import (
@@ -91,7 +91,7 @@ class ClusterExecutor(Cluster):
 
         cluster._client.on_broken = note_broken
         # As the standard pools: one that nobody holds any more ends after its work.
-        self._let_go = weakref.finalize(self, _shut_down_later, cluster)
+        self._let_go = weakref.finalize(self, cluster.shutdown, wait=False)
         if initializer is not None:
             # Not waited for: as with the standard pools, its failure fails what is submitted.
             self._begin_set_up(initialize, (initializer, initargs))
@@ -154,7 +154,7 @@ class ClusterExecutor(Cluster):
         if size < 1:
             raise OptionError("chunksize must be >= 1.")
         chunks = Chunks(self.submit, fn, iterables, self._workers, size, timeout, eager=True)
-        return chunks.values()
+        return MapIterator(chunks, is_kept=True)
 
     def __enter__(self) -> ClusterExecutor:
         return self
@@ -168,16 +168,7 @@ class ClusterExecutor(Cluster):
         if cancel_futures:
             # What runs is finished, as in the standard pools; so are those about to be run.
             self.cancel(self._client.open_futures()[self._workers :])
-        if wait:
-            super().shutdown(wait=True)
-        else:
-            _shut_down_later(Cluster(self._client, self.name, owned=True, reap=self._reap))
-
-
-def _shut_down_later(cluster: Cluster) -> None:
-    """End a cluster after its work, in a thread that the interpreter waits for."""
-    name = f"nbcluster-shutdown-{cluster.name}"
-    threading.Thread(target=cluster.shutdown, name=name, daemon=False).start()
+        super().shutdown(wait=wait)
 
 
 def _relay(ended: Ended) -> None:

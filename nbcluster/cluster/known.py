@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from nbcluster.cluster.remains import is_kept
 from nbcluster.errors import ClusterError
 from nbcluster.transport.connection import read_connection
 from nbcluster.transport.rundir import FileLock, known_clusters
@@ -17,8 +18,9 @@ COLUMNS: Final = ("name", "state", "pid", "epoch", "persist", "directory")
 def clusters() -> pd.DataFrame:
     """Return the clusters of this user on this machine, by name.
 
-    ``state`` is ``running``, or ``dead``: its master ended without notice. `start` of the same
-    name goes on with its tasks; ``nbcluster stop`` ends what is left of it.
+    ``state`` is ``running``; or ``dead``: its master ended without notice; or ``kept``: it was
+    stopped, and its journal kept. `start` of the same name goes on with its tasks; ``nbcluster
+    stop`` ends what is left of a dead one, with ``--cancel`` it removes what is kept.
     """
     from nbcluster.client.frames import frame
 
@@ -27,9 +29,13 @@ def clusters() -> pd.DataFrame:
 
 
 def cluster_rows() -> list[dict[str, Any]]:
-    """Return a row for each cluster that has a connection file one can trust."""
-    rows = []
-    for where in known_clusters():
+    """Return a row for each cluster that has a connection file one can trust, or was kept."""
+    rows: list[dict[str, Any]] = []
+    for where in known_clusters(kept=True):
+        if is_kept(where):
+            kept = (where.name, "kept", 0, 0, False, str(where.path))
+            rows.append(dict(zip(COLUMNS, kept, strict=True)))
+            continue
         try:
             known = read_connection(where.connection_file)
         except (FileNotFoundError, ClusterError):

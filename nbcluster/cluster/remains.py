@@ -26,6 +26,12 @@ def is_dead(where: ClusterDir) -> bool:
     return where.connection_file.exists() and not FileLock.is_held(where.lock_file)
 
 
+def is_kept(where: ClusterDir) -> bool:
+    """Return whether it was stopped in order, and its journal kept for the next start."""
+    there = where.journal_file.exists() and not where.connection_file.exists()
+    return there and not FileLock.is_held(where.lock_file)
+
+
 def end(where: ClusterDir, *, keep: bool | None) -> list[int]:
     """End the engines of a dead cluster, and remove what it left.
 

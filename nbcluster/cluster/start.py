@@ -20,7 +20,7 @@ from nbcluster import errors
 from nbcluster.calls import initialize
 from nbcluster.client.cluster import Cluster
 from nbcluster.cluster.connecting import attach, connect
-from nbcluster.cluster.owning import kill, masters, owner_fd, reap, take_in_dead
+from nbcluster.cluster.owning import await_ending, kill, masters, owner_fd, reap, take_in_dead
 from nbcluster.cluster.settings import start_options
 from nbcluster.cluster.telling import tell_attached, tell_resumed
 from nbcluster.errors import (
@@ -117,6 +117,7 @@ def start(
     timeout = _check(timeout, initializer, initargs)
     chosen = start_options(engines=engines, name=name, **options)
     where = cluster_dir(chosen.name)
+    await_ending(chosen.name, timeout)
     where.create()
     take_in_dead()
     running = _attach_to_running(where, timeout)

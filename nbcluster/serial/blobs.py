@@ -32,6 +32,8 @@ _FLAGS: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
 _MOST_BYTES: Final = 0x7FFF_F000
 #: From Python 3.13 on a mapping need not keep a descriptor open.
 _MAP_OPTIONS: Final[dict[str, Any]] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+#: Mappings beyond which nothing is mapped before it is asked for: the kernel allows 65,530.
+_MOST_AHEAD: Final = 10_000
 
 Buffer = bytes | bytearray | memoryview
 
@@ -59,8 +61,8 @@ class BlobGoneError(NbclusterError, LookupError):
 
     def __str__(self) -> str:
         return (
-            f"the shared buffer {self.name!r} is gone: its task was forgotten or its cluster "
-            "was stopped. Submit the task again."
+            f"the shared buffer {self.name!r} is gone: the result was released, its task was "
+            "forgotten, or its cluster was stopped. Submit the task again."
         )
 
 
@@ -130,6 +132,15 @@ class BlobStore:
         with self._lock:
             self._mapped[mapped] = name
         return memoryview(mapped)
+
+    def map_ahead(self, names: Iterable[str]) -> list[memoryview] | None:
+        """Map buffers that may be removed before they are asked for; None if that cannot be."""
+        if len(self._mapped) >= _most_ahead():
+            return None
+        try:
+            return [self.map(name) for name in names]
+        except (OSError, BlobGoneError):
+            return None  # who asks for them finds out, or finds room
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove buffers. One that is missing is fine; one still mapped stays readable."""
@@ -215,6 +226,15 @@ def _more_descriptors() -> bool:
         return False
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return True
+
+
+def _most_ahead() -> int:
+    """Return how many mappings may be made that nobody asked for: the user opens files too."""
+    if _MAP_OPTIONS:
+        return _MOST_AHEAD
+    import resource
+
+    return min(resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2, _MOST_AHEAD)
 
 
 def _mapping_of(view: memoryview) -> mmap.mmap | None:

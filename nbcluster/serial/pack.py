@@ -105,14 +105,21 @@ class Packer:
             return self._dumps_call(args, kwargs)
         return payload, _NO_BLOBS
 
-    def loads(self, payload: bytes, blobs: tuple[str, ...]) -> Any:
-        """Return the value or the exception that came home.
+    def map_ahead(self, blobs: tuple[str, ...]) -> list[memoryview] | None:
+        """Map what came home before it is opened; None if that cannot be."""
+        return self._blobs.map_ahead(blobs)
+
+    def loads(
+        self, payload: bytes, blobs: tuple[str, ...], views: list[memoryview] | None = None
+    ) -> Any:
+        """Return the value or the exception that came home; ``views``: its blobs, if mapped.
 
         Raises whatever unpickling raises, ``SystemExit`` included.
         """
         if not blobs and payload[0] == PLAIN:
             return pickle.loads(payload)
-        return read(payload, blobs, self._blobs, _at_home, None).value
+        buffers = map(self._blobs.map, blobs) if views is None else views
+        return read(payload, buffers, _at_home, None).value
 
     def notes(self) -> list[str]:
         """Return, once, a line for each large value that a function captured since last time."""

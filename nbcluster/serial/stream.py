@@ -199,22 +199,22 @@ class Read:
 
 
 def read(
-    payload: bytes, names: tuple[str, ...], blobs: BlobStore, apply: Apply, refresh: Refresh | None
+    payload: bytes, buffers: Iterable[memoryview], apply: Apply, refresh: Refresh | None
 ) -> Read:
     """Unpickle a payload or a definition.
 
     Parameters
     ----------
-    payload, names
+    payload
         What `to_payload` returned.
-    blobs
-        Where the buffers are.
+    buffers
+        Views of the blobs.
     apply
         Puts globals in place, as soon as they are there.
     refresh
         Drops local modules whose files changed.
     """
-    views = [blobs.map(name) for name in names]
+    views = list(buffers)
     if payload[0] == PLAIN:
         return Read(pickle.loads(payload, buffers=views))
     if payload[:1] == _IN_BLOB:

@@ -41,7 +41,7 @@ class Unpacker:
         It may be kept and called at any time: if it captured globals, each call begins by putting
         those in place that another version of it, or another function, has changed.
         """
-        found = read(definition.blob, (), self._blobs, activate, refresh)
+        found = read(definition.blob, (), activate, refresh)
         if not found.prints or isinstance(found.value, (type, tuple)):
             return found.value
         return _activated(found)
@@ -56,7 +56,7 @@ class Unpacker:
         if not blobs and payload[0] == PLAIN:
             call = pickle.loads(payload)
         else:
-            call = read(payload, blobs, self._blobs, activate, None).value
+            call = read(payload, map(self._blobs.map, blobs), activate, None).value
         return call
 
     def dumps_result(self, value: Any) -> tuple[bytes, tuple[str, ...]]:
@@ -116,7 +116,7 @@ class Unpacker:
 
     def _try(self, payload: bytes, blobs: tuple[str, ...]) -> None:
         try:
-            read(payload, blobs, self._blobs, activate, None)
+            read(payload, map(self._blobs.map, blobs), activate, None)
         except BaseException:
             self._blobs.remove(blobs)
             raise

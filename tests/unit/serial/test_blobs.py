@@ -176,3 +176,28 @@ def test_the_sweep_leaves_directories_alone(tmp_path: Path) -> None:
 
 def test_the_limit_is_one_mebibyte() -> None:
     assert blobs.INLINE_LIMIT == 2**20
+
+
+def test_what_is_mapped_ahead_outlives_its_name(store: BlobStore) -> None:
+    name = store.write(b"hello")
+    views = store.map_ahead([name])
+    store.remove([name])
+
+    assert views is not None
+    assert bytes(views[0]) == b"hello"
+
+
+def test_what_is_gone_is_not_mapped_ahead(store: BlobStore) -> None:
+    assert store.map_ahead([store.write(b"x"), "gone"]) is None
+
+
+def test_not_all_descriptors_are_taken_by_what_nobody_asked_for(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs, "_MOST_AHEAD", 1)
+    name = store.write(b"x")
+    first = store.map_ahead([name])
+
+    assert store.map_ahead([name]) is None
+    del first
+    assert store.map_ahead([name]) is not None

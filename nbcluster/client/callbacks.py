@@ -1,0 +1,61 @@
+"""The thread in which done callbacks run.
+
+User code must not run in the thread that receives: it may wait for the next result, or cancel
+another task, and would wait for what only this thread can bring.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+#: Seconds a client that is closed waits for callbacks that run.
+END_S: Final = 30.0
+
+
+class Callbacks:
+    """Runs what it is given, one after another; the thread begins with the first."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def call(self, callback: Callable[[], None]) -> None:
+        """Have ``callback()`` called soon; at once, if the thread has ended."""
+        with self._lock:
+            is_late = self._closed
+            if not is_late:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                    self._thread.start()
+                self._queue.put(callback)
+        if is_late:
+            callback()
+
+    def _run(self) -> None:
+        while (callback := self._queue.get()) is not None:
+            try:
+                callback()
+            except BaseException:
+                log.exception("a done callback ended with an error that is no Exception")
+
+    def close(self) -> None:
+        """Wait until all that was given has run, and end the thread."""
+        with self._lock:
+            thread, is_first = self._thread, not self._closed
+            self._closed = True
+            if is_first:
+                self._queue.put(None)
+        if thread is None or thread is threading.current_thread():
+            return
+        thread.join(END_S)
+        if thread.is_alive():
+            log.warning("a done callback has run for %g s; it is not waited for any longer", END_S)

@@ -1,0 +1,81 @@
+"""Words for who waits in vain: a call that blocks must not be silent for ever."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import logging
+import math
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from nbcluster.client.explaining import explain
+from nbcluster.errors import NbclusterError
+
+if TYPE_CHECKING:
+    from nbcluster.client.client import Client
+    from nbcluster.client.future import Future
+
+log = logging.getLogger(__name__)
+
+#: A master that is gone for this long is spoken of: the next one would have come by now.
+LOST_S: Final = 2.0
+#: How often a task that is waited for is asked about, until it is known that it cannot run.
+STUCK_S: Final = 5.0
+
+
+class Loss:
+    """Says that the master is gone, once each time that happens."""
+
+    def __init__(self) -> None:
+        self._tell_at = math.inf
+
+    def begin(self) -> None:
+        """The master is gone."""
+        self._tell_at = time.monotonic() + LOST_S
+
+    def end(self) -> None:
+        """There is a master again."""
+        self._tell_at = math.inf
+
+    def tell(self, text: str) -> None:
+        """Say so, if it is time."""
+        if time.monotonic() > self._tell_at:
+            self._tell_at = math.inf
+            log.warning("%s", text)
+
+
+def await_end(client: Client, future: Future[Any], timeout: float | None) -> None:
+    """Wait until ``future`` is done, or for ``timeout`` seconds; say so if it cannot run."""
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    is_told = False
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        wait_s = left if is_told else min(left, STUCK_S)
+        some = None if wait_s == math.inf else time.monotonic() + wait_s
+        client.wait_for(future.done, None if some is None else wait_s)
+        if not future.done():
+            # Another thread receives: it will tell us. The main thread stays interruptible.
+            rest = None if some is None else max(0.0, some - time.monotonic())
+            concurrent.futures.wait((future,), rest)
+        if future.done() or time.monotonic() >= deadline:
+            return
+        if not is_told and deadline - time.monotonic() > 1.0:
+            is_told = _tell_if_stuck(client, future)
+
+
+def _tell_if_stuck(client: Client, future: Future[Any]) -> bool:
+    """Say why the task cannot run, if that is so; return whether it is."""
+    if client.link.is_lost:
+        return False  # that is told by itself
+    with contextlib.suppress(NbclusterError):
+        known = client.ask("why", timeout=1.0, task=future.id)
+        if known.get("stuck"):
+            log.warning(
+                "task %s (%s) cannot run at the moment, and is waited for: %s",
+                future.id,
+                future.name,
+                explain(known),
+            )
+            return True
+    return False
