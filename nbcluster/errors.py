@@ -199,10 +199,11 @@ class InitializerError(NbclusterError, BrokenExecutor):
         self.message = message
 
     def __str__(self) -> str:
-        return (
-            f"the initializer failed in the executors: {self.message}. "
-            "Mend it and start the cluster again."
-        )
+        what, *lines = self.message.rstrip().split("\n")
+        if lines and lines[-1] == what:  # a traceback ends with what is said first
+            del lines[-1]
+        text = f"the initializer failed in the executors: {what}. Mend it and start the cluster "
+        return "\n".join([text + "again.", *lines])
 
 
 class PushError(NbclusterError, RuntimeError):

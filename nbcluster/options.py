@@ -119,7 +119,7 @@ def number(name: str, value: Any, *, least: float, above: bool = False) -> float
     except OverflowError:
         raise OptionError(f"{name}= is too large") from None
     if math.isnan(result) or result < least or (above and result == least):
-        bound = f"{'above' if above else 'at least'} {least:g}"
+        bound = f"{'above' if above else 'at least'} {least:.12g}"
         raise OptionError(f"{name}= must be {bound}, not {value!r}")
     return result
 

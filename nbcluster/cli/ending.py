@@ -59,16 +59,20 @@ def settle(name: str, journal: str, *, forget: bool) -> None:
     name, journal
         The cluster, and where its journal is.
     forget
-        Remove it if it is the cluster's own and no task in it is open: it was kept in case that
-        what ran would not end in time.
+        Remove it if it is the cluster's own and nothing in it is open or a dead letter: it was
+        kept in case that what ran would not end in time.
     """
     from nbcluster.journal import info
 
     with suppress(NbclusterError, FileNotFoundError):  # another master has it already
-        still_open = info(journal)["open"]
-        if still_open:
-            print(f"open tasks that are kept: {still_open}; nbcluster start --name {name} goes on")
-        elif forget and Path(journal) == cluster_dir(name).journal_file:
+        found = info(journal)
+        if found["open"] or found["dead_letters"] or not forget:
+            counts = (
+                f"open tasks that are kept: {found['open']}, ended ones: {found['finished']}, "
+                f"of which dead letters: {found['dead_letters']}"
+            )
+            print(f"{counts}; nbcluster start --name {name} goes on")
+        elif Path(journal) == cluster_dir(name).journal_file:
             _remove(cluster_dir(name))
 
 
@@ -110,14 +114,14 @@ def stay(cluster: Cluster, pid: int) -> int:
 
 
 def _obey(cluster: Cluster, *, is_first: bool) -> str:
-    """Ask the master to stop; return the journal in which open tasks are kept, or nothing."""
+    """Ask the master to stop; return its journal, which is kept, or nothing."""
     with suppress(NbclusterError):  # it ends at this moment, and is seen to
-        waiting, running = open_tasks(cluster.stats())
-        keep = bool(waiting or running)  # Ctrl-C is no order to lose what was accepted
-        journal = str(cluster._client.ask("info")["journal"]) if keep else ""
+        journal = str(cluster._client.ask("info")["journal"])
         if is_first:
+            running = open_tasks(cluster.stats())[1]
             print(f"draining, tasks that run: {running}; once more stops at once", flush=True)
-        cluster._client.ask("stop", mode="drain" if is_first else "now", keep=keep)
+        # Ctrl-C is no order to lose what was accepted.
+        cluster._client.ask("stop", mode="drain" if is_first else "now", keep=True)
         return journal
     return ""
 

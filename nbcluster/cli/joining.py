@@ -13,7 +13,7 @@ from nbcluster.cli.reaching import require_running
 from nbcluster.engine.options import EngineOptions
 from nbcluster.errors import ClusterConnectionError, OptionError
 from nbcluster.ids import check_name
-from nbcluster.transport.rundir import cluster_dir
+from nbcluster.transport.rundir import FileLock, cluster_dir
 
 
 def engine_flags(flags: Flags) -> None:
@@ -43,16 +43,34 @@ def run_engine(args: Namespace) -> int:
     for module in args.imports:
         check_module(module)
     connection = _connection(args.join, wait=not args.no_wait)
+    if not FileLock.is_held(connection.with_name("lock")):
+        _tell_waiting(args.join)
     options = EngineOptions(
         connection=connection,
         groups=tuple(check_name(name, "group") for name in args.group.split(",") if name),
         slots=args.slots,
         imports=tuple(args.imports),
         log_level=args.log_level or "INFO",
+        tells=True,
     )
     from nbcluster.engine.serving import serve
 
-    return 1 if serve(options) else 0
+    try:
+        return 1 if serve(options) else 0
+    finally:
+        if os.sep not in args.join:
+            cluster_dir(args.join).remove_unused()
+
+
+def _tell_waiting(target: str) -> None:
+    if os.sep in target:
+        text = f"waiting for the cluster of {target}, which is not running; start it"
+    else:
+        text = (
+            f"waiting for cluster {target!r}, which is not running; "
+            f"start it with: nbcluster start --name {target}"
+        )
+    print(text, file=sys.stderr, flush=True)
 
 
 def check_module(name: str) -> None:

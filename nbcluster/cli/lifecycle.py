@@ -9,10 +9,10 @@ from typing import Any
 
 from nbcluster.cli import ending
 from nbcluster.cli.flags import Flags, Verb, count
-from nbcluster.cli.reaching import reached
+from nbcluster.cli.reaching import kept_text, reached
 from nbcluster.client.cluster import Cluster
 from nbcluster.cluster import remains
-from nbcluster.cluster.remains import is_dead
+from nbcluster.cluster.remains import is_dead, is_kept
 from nbcluster.cluster.settings import DURABILITIES
 from nbcluster.cluster.start import start
 from nbcluster.errors import ClusterError
@@ -82,6 +82,8 @@ def run_stop(args: Namespace) -> int:
         return 2
     if os.sep not in args.name and is_dead(cluster_dir(args.name)):
         return _stop_dead(args)
+    if os.sep not in args.name and is_kept(cluster_dir(args.name)):
+        return _stop_kept(args)
     with reached(args.name) as cluster:
         stats = cluster.stats()
         waiting, running = ending.open_tasks(stats)
@@ -110,6 +112,17 @@ def _stop_dead(args: Namespace) -> int:
         if keep
         else f"removed: {where.path}"
     )
+    return 0
+
+
+def _stop_kept(args: Namespace) -> int:
+    """Say what is there of a cluster that was stopped in order, or remove it."""
+    where = cluster_dir(args.name)
+    if args.cancel:
+        remains.end(where, keep=False)
+        print(f"removed: {where.path}")
+    else:
+        print(kept_text(where.name))
     return 0
 
 

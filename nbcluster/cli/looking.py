@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from nbcluster.cli.flags import Flags, Verb, count
 from nbcluster.cli.output import print_json, print_table, rows_of
-from nbcluster.cli.reaching import dead_text, reached
+from nbcluster.cli.reaching import dead_text, kept_text, reached
 from nbcluster.client.cluster import Cluster
 from nbcluster.client.tables import columns
 from nbcluster.cluster.known import COLUMNS, cluster_rows
@@ -43,6 +43,8 @@ def run_list(args: Namespace) -> int:
         for row in rows:
             if row["state"] == "dead":
                 print(dead_text(row["name"], row["pid"]))
+            elif row["state"] == "kept":
+                print(kept_text(row["name"]))
     else:
         print("no clusters; start one with: nbcluster start")
     return 0

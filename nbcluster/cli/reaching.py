@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 from nbcluster.client.cluster import Cluster
 from nbcluster.cluster.connecting import connect
+from nbcluster.cluster.remains import is_kept
 from nbcluster.errors import ClusterConnectionError
 from nbcluster.transport.connection import read_connection
 from nbcluster.transport.rundir import FileLock, cluster_dir, known_clusters
@@ -26,6 +27,8 @@ def require_running(name: str) -> None:
         return
     with suppress(FileNotFoundError):
         raise ClusterConnectionError(dead_text(name, read_connection(where.connection_file).pid))
+    if is_kept(where):
+        raise ClusterConnectionError(kept_text(name))
     running = [c.name for c in known_clusters() if FileLock.is_held(c.lock_file)]
     hint = f" Running: {', '.join(running)}." if running else ""
     raise ClusterConnectionError(
@@ -40,6 +43,15 @@ def dead_text(name: str, pid: int) -> str:
         f"cluster {name!r} is dead: its master (pid {pid}) ended without notice. "
         f"nbcluster start --name {name} --persist goes on with its tasks; "
         f"nbcluster stop {name} ends what is left of it"
+    )
+
+
+def kept_text(name: str) -> str:
+    """Return what to say of a cluster that was stopped and whose journal is kept."""
+    return (
+        f"cluster {name!r} is stopped already, and its journal is kept. "
+        f"nbcluster start --name {name} --persist goes on with its tasks; "
+        f"nbcluster stop {name} --cancel removes them"
     )
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from nbcluster.core import records as r
 from nbcluster.core.engines import revoke
 from nbcluster.core.events import (
     CancelAsked,
+    ClientCame,
+    ClientGone,
     KillOrder,
+    News,
     RedriveAsked,
     ReleaseAsked,
     Step,
@@ -18,8 +22,10 @@ from nbcluster.core.events import (
 )
 from nbcluster.core.finishing import settle, tell_moved
 from nbcluster.core.memo import Memo, Timer
-from nbcluster.core.model import TERMINAL, State
+from nbcluster.core.model import TERMINAL, State, Task
 from nbcluster.core.state import ClusterState
+
+_ENDED_BADLY: Final = (State.FAILED, State.CANCELLED)
 
 
 def decide_cancel(
@@ -51,21 +57,47 @@ def decide_redrive(
     state: ClusterState, memo: Memo, event: RedriveAsked, now: float, step: Step
 ) -> Iterator[r.Record]:
     """Put dead letters back as new tasks, so that each task still ends exactly once."""
-    for name in event.tasks:
-        task = state.tasks.get(name)
-        if task is None:
-            continue
+    for name in _in_order(state, event.tasks):
+        task = state.tasks[name]
         if task.state is State.RETRYING:
             yield r.Woken(name)
             tell_moved(memo, task, step)
             event.successors[name] = name
         elif task.state in (State.FAILED, State.CANCELLED) and not task.successor:
+            after = [_latest(state, dependency) for dependency in task.after]
+            bad = [x for x in after if x not in state.tasks or state.tasks[x].state in _ENDED_BADLY]
+            if bad:
+                event.refused[name] = bad[0]
+                continue
+            waits = tuple(x for x in after if state.tasks[x].state not in TERMINAL)
             successor = _successor_of(state, name)
-            yield r.Redriven(name, successor, event.client or task.client)
+            yield r.Redriven(name, successor, event.client or task.client, waits)
             event.successors[name] = successor
             expires = task.template.options.expires
             if expires is not None:
                 memo.at(now + expires, Timer.EXPIRE, successor)
+
+
+def _in_order(state: ClusterState, names: list[str]) -> dict[str, None]:
+    """Return the names that are known, each after those that it waits for."""
+    stack = [name for name in reversed(names) if name in state.tasks]
+    wanted = set(stack)
+    found: dict[str, None] = {}
+    while stack:
+        after = [_latest(state, name) for name in state.tasks[stack[-1]].after]
+        before = [name for name in after if name in wanted and name not in found]
+        if before:
+            stack += before
+        else:
+            found[stack.pop()] = None
+    return found
+
+
+def _latest(state: ClusterState, name: str) -> str:
+    """Return the task that took the place of ``name``, itself if none did."""
+    while name in state.tasks and state.tasks[name].successor:
+        name = state.tasks[name].successor
+    return name
 
 
 def _successor_of(state: ClusterState, name: str) -> str:
@@ -95,17 +127,55 @@ def decide_watch(
                 memo.watchers.setdefault(name, set()).add(event.client)
             if task.state is not State.PENDING or task.attempts or task.crashes:
                 news.moved.append(moved(task))
-    return
-    yield  # decides nothing on record, and is a generator like its siblings
+    note_holder(state, memo, event.client, news)  # before others let go of them in this turn
+    return iter(())
+
+
+def note_holder(state: ClusterState, memo: Memo, client: str, news: News) -> None:
+    """Take note of the results in shared buffers that a client is told of: it may map them."""
+    for end in news.ended if client in memo.clients else ():
+        if end.blobs and end.task in state.tasks:  # else it was forgotten in this turn
+            memo.holders.setdefault(end.task, set()).add(client)
 
 
 def decide_release(
     state: ClusterState, memo: Memo, event: ReleaseAsked, now: float, step: Step
 ) -> Iterator[r.Record]:
-    """Let go of shared buffers that the client has mapped and dropped."""
+    """A client has dropped results: their shared buffers go when nobody else holds them.
+
+    Who uses a key again is to get the same result, so such buffers stay as long as their task.
+    """
     for name in event.tasks:
         task = state.tasks.get(name)
-        if task is not None and task.state in TERMINAL:
+        if task is not None and task.state in TERMINAL and task.result_blobs and not task.key:
+            memo.released.add(name)
+            _let_go(memo, task, event.client, step)
+    return iter(())
+
+
+def decide_client_came(
+    state: ClusterState, memo: Memo, event: ClientCame, now: float, step: Step
+) -> Iterator[r.Record]:
+    """A client is here: what it is told of it holds."""
+    memo.clients.add(event.client)
+    return iter(())
+
+
+def decide_client_gone(
+    state: ClusterState, memo: Memo, event: ClientGone, now: float, step: Step
+) -> Iterator[r.Record]:
+    """A client is gone, and holds nothing any more. What nobody let go of stays for the next."""
+    memo.clients.discard(event.client)
+    for name in [n for n, holders in memo.holders.items() if event.client in holders]:
+        _let_go(memo, state.tasks[name], event.client, step)
+    return iter(())
+
+
+def _let_go(memo: Memo, task: Task, client: str, step: Step) -> None:
+    holders = memo.holders.get(task.id, set())
+    holders.discard(client)
+    if not holders:
+        memo.holders.pop(task.id, None)
+        if task.id in memo.released:
+            memo.released.remove(task.id)
             step.garbage.extend(task.result_blobs)
-    return
-    yield  # decides nothing on record, and is a generator like its siblings

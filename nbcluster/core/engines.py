@@ -174,10 +174,9 @@ def decide_engine_end(
     if engine is None:
         return
     left = isinstance(event, EngineLeft)
-    begun = {} if isinstance(event, EngineLeft) else event.begun
     for name in list(engine.executors):
-        end = ExecutorEnded(name, begun.get(name, 0), "engine lost", 0, b"", b"", left)
-        if not left and name not in begun:
+        end = ExecutorEnded(name, event.begun.get(name, 0), "engine lost", 0, b"", b"", left)
+        if not left and name not in event.begun:
             end.token = _presumed_begun(engine.executors[name])
         yield from decide_executor_end(state, memo, end, now, step)
     yield r.EngineGone(engine.id, "left" if isinstance(event, EngineLeft) else event.why)
@@ -254,7 +253,7 @@ def decide_setup_asked(
             event.version = setup.version
             step.garbage.extend(event.blobs)
             return
-    if event.definition.hash not in state.definitions:
+    if not state.defines(event.definition.hash):
         yield r.Defined(event.definition)
     event.version = state.setups[-1].version + 1 if state.setups else 1
     replaced = _replaced(state, event.names, call)
@@ -400,5 +399,4 @@ def decide_restart(
         step.orders.append(RestartOrder(engine.id))
         for executor in engine.executors.values():
             executor.ready = False
-    return
-    yield  # decides nothing on record, and is a generator like its siblings
+    return iter(())

@@ -68,9 +68,10 @@ class EngineDied:
 
 @dataclass(slots=True)
 class EngineLeft:
-    """An engine said goodbye: all its executors have ended."""
+    """An engine goes in order, and what it has not ended costs nothing; ``begun`` as above."""
 
     engine: str
+    begun: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -140,6 +141,7 @@ class RedriveAsked:
     tasks: list[str]
     client: str
     successors: dict[str, str] = field(default_factory=dict)  #: answer: old id, new id
+    refused: dict[str, str] = field(default_factory=dict)  #: answer: id, dependency in its way
 
 
 @dataclass(slots=True)
@@ -152,9 +154,24 @@ class WatchAsked:
 
 @dataclass(slots=True)
 class ReleaseAsked:
-    """The shared buffers of these results are not needed any more."""
+    """This client does not need the shared buffers of these results any more."""
 
+    client: str
     tasks: list[str]
+
+
+@dataclass(slots=True)
+class ClientCame:
+    """A client is here."""
+
+    client: str
+
+
+@dataclass(slots=True)
+class ClientGone:
+    """A client has left, or its process has ended."""
+
+    client: str
 
 
 @dataclass(slots=True)
@@ -200,6 +217,8 @@ Rare = (
     | RedriveAsked
     | WatchAsked
     | ReleaseAsked
+    | ClientCame
+    | ClientGone
     | DrainAsked
     | SlotsAsked
     | ScaleAsked

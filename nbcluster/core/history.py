@@ -28,7 +28,7 @@ def events(seq: int, at: float, records: Iterable[r.Record]) -> Iterator[tuple[A
     """Yield the events of turn ``seq``, made ``at``, in the order of `RAW_COLUMNS`."""
     place = 0
     for record in records:
-        for brief in _project(record):
+        for brief in _project(record, at):
             place += 1
             yield (seq << OFFSET_SHIFT | place, at, *brief)
 
@@ -54,7 +54,7 @@ class Follower:
                 attempts[task] = attempts.get(task, 1) - 1
 
 
-def _project(record: r.Record) -> Iterator[_Brief]:
+def _project(record: r.Record, at: float) -> Iterator[_Brief]:
     match record:
         case r.Submitted():
             yield "accepted", record.task.id, 0, 0, "", ""
@@ -63,7 +63,7 @@ def _project(record: r.Record) -> Iterator[_Brief]:
         case r.Started():
             yield "started", record.task, 1, record.token, "", ""
         case r.Succeeded() | r.Retrying() | r.Crashed() | r.Failed():
-            yield from _ends(record)
+            yield from _ends(record, at)
         case r.Released():
             if record.started_at and not record.begun:
                 yield "started", record.task, 1, record.token, "", ""
@@ -95,7 +95,7 @@ def _rarely(record: r.Record) -> Iterator[_Brief]:
             return
 
 
-def _ends(record: r.Succeeded | r.Retrying | r.Crashed | r.Failed) -> Iterator[_Brief]:
+def _ends(record: r.Succeeded | r.Retrying | r.Crashed | r.Failed, at: float) -> Iterator[_Brief]:
     task, token = record.task, record.token
     if token and not record.begun:
         yield "started", task, 1, token, "", ""
@@ -105,7 +105,7 @@ def _ends(record: r.Succeeded | r.Retrying | r.Crashed | r.Failed) -> Iterator[_
         case r.Retrying():
             detail = _detail(record.error, record.outcome)
             yield "attempt_failed", task, 0, token, "", detail
-            yield "retrying", task, 0, 0, "", f"until {record.due:.3f}"
+            yield "retrying", task, 0, 0, "", f"in {max(0.0, record.due - at):.3g} s"
         case r.Crashed():
             yield "crashed", task, 0, token, "", _detail(record.error, "crash")
         case r.Failed():

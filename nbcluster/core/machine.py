@@ -25,7 +25,7 @@ from nbcluster.core.model import TERMINAL, EngineState, State
 from nbcluster.core.restoring import refill_queues
 from nbcluster.core.state import ClusterState
 from nbcluster.core.submitting import decide_submissions
-from nbcluster.core.timing import decide_timers, plan_retention
+from nbcluster.core.timing import decide_timers, excuse_engines, plan_retention
 
 Decider = Callable[[ClusterState, Memo, Any, float, e.Step], Iterator[r.Record]]
 
@@ -43,6 +43,8 @@ _DECIDERS: Final[dict[type, Decider]] = {
     e.RedriveAsked: control.decide_redrive,
     e.WatchAsked: control.decide_watch,
     e.ReleaseAsked: control.decide_release,
+    e.ClientCame: control.decide_client_came,
+    e.ClientGone: control.decide_client_gone,
     e.DrainAsked: engines.decide_drain,
     e.SlotsAsked: engines.decide_slots,
     e.ScaleAsked: engines.decide_scale,
@@ -69,6 +71,7 @@ class Machine:
         """
         state, memo = self.state, self.memo
         step = e.Step()
+        excuse_engines(state, memo, now)
         if batch.submissions:
             self._take(decide_submissions(state, memo, batch.submissions, now, step), now, step)
         if batch.outcomes:
@@ -81,6 +84,8 @@ class Machine:
                 if engine.state is EngineState.DRAINING:
                     engines.leave_if_drained(engine, step)
         self._take(decide_dispatch(state, memo, now, step), now, step)
+        for client, news in step.news.items():
+            control.note_holder(state, memo, client, news)
         return step
 
     def _take(self, records: Iterator[r.Record], now: float, step: e.Step) -> None:
@@ -100,6 +105,8 @@ class Machine:
         """Begin an epoch, after the replay: queues are filled and timers set again."""
         state, memo = self.state, self.memo
         refill_queues(state)
+        memo.begun_at = now
+        memo.sweep_bytes = sum(len(known.blob) for known in state.definitions.values())
         record = r.MasterStarted(epoch)
         state.apply(record, now)
         for task in state.tasks.values():

@@ -47,11 +47,19 @@ class Memo:
     timers: list[tuple[float, int, Timer, str, int]] = field(default_factory=list)
     pace_s: dict[str, float] = field(default_factory=dict)  #: by function: usual seconds
     watchers: dict[str, set[str]] = field(default_factory=dict)  #: task -> other clients
+    clients: set[str] = field(default_factory=set)  #: that are here
+    #: ended task with shared buffers -> clients here that were told so and have not let go of it
+    holders: dict[str, set[str]] = field(default_factory=dict)
+    released: set[str] = field(default_factory=set)  #: tasks that one let go of while others hold
     timed_out: dict[int, str] = field(default_factory=dict)  #: token of a kill for time -> task
     present: set[str] = field(default_factory=set)  #: engines that came in this epoch
     broken: str = ""  #: why no executor can run anything: the initializer's error
     named_at: dict[str, float] = field(default_factory=dict)  #: function -> last submission
+    begun_at: float = 0.0  #: when this master began; what it found counts as named then
     sweep_at: int = 1_000  #: templates at which those that are not needed are looked for
+    sweep_bytes: int = 0  #: of definitions: those that the last sweep left, and what came since
+    sweep_after: float = 0.0  #: when the next sweep may be
+    sweep_wait_s: float = 0.0  #: from the last sweep to that
     setup_deaths: int = 0  #: executors that ended in their setups since one got through
     worked: int = 0  #: version of the setups that an executor has run
     failed_setups: dict[int, str] = field(default_factory=dict)  #: version -> how, where it can be

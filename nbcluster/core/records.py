@@ -179,6 +179,7 @@ class Redriven(Struct, tag=21, array_like=True, gc=False):
     task: str
     successor: str
     client: str
+    after: tuple[str, ...] = ()  #: what the new task waits for
 
 
 class Forgotten(Struct, tag=22, array_like=True, gc=False):

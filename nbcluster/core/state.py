@@ -124,6 +124,11 @@ class ClusterState:
             queue = table[name] = TaskQueue()
         return queue
 
+    def defines(self, fn: str) -> bool:
+        """Return whether the definition is there, and not its name alone."""
+        definition = self.definitions.get(fn)
+        return definition is not None and bool(definition.blob)
+
     def executor(self, name: str) -> Executor:
         """Return the executor of that id; one nobody has heard of is made."""
         executor = self.executors.get(name)
@@ -387,14 +392,14 @@ class ClusterState:
             record.client,
             task.name,
             task.key,
-            (),
+            record.after,
             now,
         )
         new.seq = self.submitted
         new.queued_at = now
         task.blobs = ()  # they belong to the new task now
         self.insert(new)
-        if not self.replaying:
+        if not self.replaying and not new.after:
             self.queue_of(new).push(new)
 
     def _forgotten(self, record: r.Forgotten, now: float) -> None:

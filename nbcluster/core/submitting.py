@@ -30,6 +30,7 @@ def decide_submissions(
     for submission in submissions:
         yield from _learn_shared(state, memo, submission, now)
         numbers = [state.template_numbers[template] for template in submission.templates]
+        defined = [state.defines(template.fn) for template in submission.templates]
         plain = [_is_plain(template) for template in submission.templates]
         client, news = submission.client, step.news_for(submission.client)
         for new in submission.tasks:
@@ -38,6 +39,10 @@ def decide_submissions(
                 continue
             if new.id in state.tasks:
                 _answer_repeated(state, new.id, news)
+                continue
+            if not defined[new.template]:  # it was on its way for longer than that is kept
+                refuse(news, new.id, UnknownIdError("function of task", new.id, "Submit it again."))
+                step.garbage.extend(new.blobs)
                 continue
             is_known = bool(new.key) and new.key in state.keys
             if is_restricted and not is_known and _is_refused(state, memo, new, news):
@@ -56,7 +61,8 @@ def _learn_shared(
 ) -> Iterator[r.Record]:
     """Take in the definitions and templates that the tasks of a submission name."""
     for definition in submission.definitions:
-        if definition.hash not in state.definitions:
+        if not state.defines(definition.hash):
+            memo.sweep_bytes += len(definition.blob)
             yield r.Defined(definition)
     for template in submission.templates:
         memo.named_at[template.fn] = now

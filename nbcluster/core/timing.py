@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from nbcluster.core import records as r
@@ -11,18 +11,39 @@ from nbcluster.core.engines import decide_absent, decide_drain_over, decide_engi
 from nbcluster.core.events import EngineDied, KillOrder, Step
 from nbcluster.core.finishing import settle, tell_moved
 from nbcluster.core.memo import Memo, Timer
-from nbcluster.core.model import TERMINAL, Cause, EngineState, State
+from nbcluster.core.model import TERMINAL, Cause, Definition, EngineState, State, Template
 from nbcluster.core.state import ClusterState
 from nbcluster.core.submitting import no_attempt_failure
 from nbcluster.errors import TaskExpiredError
 
 #: An executor that is busy for longer than this does not keep others' tasks waiting.
 MOMENT_S = 0.02
+#: A turn this much later than it was due was kept from coming. Below what lies between the two
+#: silences of `Limits`, less the seconds between two beats.
+AWAY_S = 2.0
 #: Forgetting is done in portions of at least this many, so that it costs little for each task.
 FORGET_AT_ONCE = 500
 _FORGET_PER_TURN = 5_000
-#: A function that was named in a submission this lately stays known, with tasks or without.
-FORGET_FN_S = 600.0
+#: A function that was named in a submission this lately stays known, with tasks or without:
+#: clients trust for a minute that it is.
+FORGET_FN_S = 120.0
+#: Bytes of definitions at which those that are not needed are looked for.
+SWEEP_BYTES = 64 << 20
+#: Seconds until the next such look; twice as many each time that nothing was found, to the limit.
+SWEEP_S = 10.0
+_SWEEP_LIMIT_S = 320.0
+
+
+def excuse_engines(state: ClusterState, memo: Memo, now: float) -> None:
+    """Blame no engine for a silence in which the master itself was away.
+
+    A turn that comes long after it was due tells it: the master was stopped, the whole machine was
+    asleep, or the clock was set.
+    """
+    due = memo.due()
+    if due is not None and now - due > AWAY_S:
+        for engine in state.engines.values():
+            engine.seen_at = now
 
 
 def decide_timers(state: ClusterState, memo: Memo, now: float, step: Step) -> Iterator[r.Record]:
@@ -48,6 +69,7 @@ def decide_timers(state: ClusterState, memo: Memo, now: float, step: Step) -> It
             case Timer.RETENTION:
                 pass  # looked at in every turn; the timer only makes one happen
     yield from _forget(state, memo, now, step)
+    yield from _sweep(state, memo, now)
 
 
 def _wake(state: ClusterState, memo: Memo, name: str, now: float, step: Step) -> Iterator[r.Record]:
@@ -117,7 +139,8 @@ def _look_at_engines(state: ClusterState, memo: Memo, now: float, step: Step) ->
             e.seen_at + (limits.suspect_s if e.state is EngineState.ACTIVE else limits.lost_s)
             for e in state.engines.values()
         )
-        memo.at(max(due, now + 0.5), Timer.ENGINES)
+        # Not later than the next suspicion, or an absence of the master could go unnoticed.
+        memo.at(min(max(due, now + 0.5), now + limits.suspect_s), Timer.ENGINES)
 
 
 def _forget(state: ClusterState, memo: Memo, now: float, step: Step) -> Iterator[r.Record]:
@@ -146,33 +169,64 @@ def _forget(state: ClusterState, memo: Memo, now: float, step: Step) -> Iterator
             order.popleft()
         for name in gone:
             memo.watchers.pop(name, None)
-        if len(state.templates) > memo.sweep_at:
-            yield from _drop_unneeded(state, memo, now)
+            memo.holders.pop(name, None)
+            memo.released.discard(name)
 
 
-def _drop_unneeded(state: ClusterState, memo: Memo, now: float) -> Iterator[r.Record]:
-    """Drop functions and options that no retained task has.
+def _sweep(state: ClusterState, memo: Memo, now: float) -> Iterator[r.Record]:
+    """Drop options that no retained task has, and functions that none will run again.
 
-    A client sends a definition again when it has not done so for a minute, so what was named
-    lately is kept for those that trust it to be here.
+    A task that succeeded needs no more of its function than the name. A client sends a definition
+    again when it has not done so for a minute, so what was named lately is kept for those that
+    trust it to be here.
     """
-    used = {id(task.template) for task in state.tasks.values()}
-    templates = [
-        number
-        for number, template in state.templates.items()
-        if id(template) not in used and now - memo.named_at.get(template.fn, 0.0) > FORGET_FN_S
-    ]
+    is_much = memo.sweep_bytes > SWEEP_BYTES and now >= memo.sweep_after
+    if not is_much and len(state.templates) <= memo.sweep_at:
+        return
+    used = {id(task.template): task.template for task in state.tasks.values()}
+    active = {
+        id(task.template): task.template
+        for task in state.tasks.values()
+        if task.state is not State.SUCCEEDED
+    }
+    late = {t.fn for t in state.templates.values() if _was_named(memo, t.fn, now)}
+    templates = [n for n, t in state.templates.items() if id(t) not in used and t.fn not in late]
     going = set(templates)
-    kept = [t for number, t in state.templates.items() if number not in going]
-    needed = {t.fn for t in kept} | {t.options.retry_on for t in kept}
-    needed |= {setup.fn for setup in state.setups}
-    definitions = [fn for fn in state.definitions if fn not in needed]
-    memo.sweep_at = max(1_000, 2 * len(kept))
-    if templates or definitions:
-        yield r.Dropped(tuple(definitions), tuple(templates))
-    for fn in definitions:
+    named = _functions(t for number, t in state.templates.items() if number not in going)
+    lasting = {setup.fn for setup in state.setups}
+    named |= lasting
+    spared = _functions(t for t in state.templates.values() if t.fn in late)
+    needed = _functions(active.values()) | lasting
+    spent = [
+        known
+        for known in state.definitions.values()
+        if known.blob and known.hash not in needed and known.hash not in spared
+    ]
+    for known in spent:  # the name stays, for the tables
+        yield r.Defined(Definition(known.hash, known.name, b""))
+    gone = tuple(fn for fn in state.definitions if fn not in named)
+    if templates or gone:
+        yield r.Dropped(gone, tuple(templates))
+    for fn in gone:
         memo.named_at.pop(fn, None)
         memo.pace_s.pop(fn, None)
+    memo.sweep_at = max(1_000, 2 * len(state.templates))
+    memo.sweep_bytes = sum(len(known.blob) for known in state.definitions.values())
+    memo.sweep_bytes -= sum(len(state.definitions[fn].blob) for fn in lasting)
+    memo.sweep_wait_s = (
+        SWEEP_S if spent else min(max(2 * memo.sweep_wait_s, SWEEP_S), _SWEEP_LIMIT_S)
+    )
+    memo.sweep_after = now + memo.sweep_wait_s
+    if memo.sweep_bytes > SWEEP_BYTES:
+        memo.at(memo.sweep_after, Timer.RETENTION)
+
+
+def _was_named(memo: Memo, fn: str, now: float) -> bool:
+    return now - memo.named_at.get(fn, memo.begun_at) <= FORGET_FN_S
+
+
+def _functions(templates: Iterable[Template]) -> set[str]:
+    return {fn for t in templates for fn in (t.fn, t.options.retry_on) if fn}
 
 
 def plan_retention(state: ClusterState, memo: Memo, now: float) -> float | None:

@@ -251,7 +251,26 @@ def reason_of(state: ClusterState, memo: Memo, task: Task) -> str:
         return f"next on engine {engine_of(task.executor)}"
     if memo.broken:
         return f"the initializer failed: {memo.broken.partition(chr(10))[0]}"
-    return _group_reason(state, task)
+    pin = task.template.options.pin
+    return _pin_reason(state, task, pin) if pin else _group_reason(state, task)
+
+
+def _pin_reason(state: ClusterState, task: Task, pin: str) -> str:
+    """Of a task that is bound to one engine, or to one executor."""
+    engine = state.engines.get(engine_of(pin))
+    what = f"{'executor' if engine_of(pin) != pin else 'engine'} {pin}"
+    if engine is None or (pin != engine.id and pin not in engine.executors):
+        return f"{what}, which it is bound to, is not there"
+    bound = [x for x in engine.executors.values() if pin in (engine.id, x.id)]
+    if engine.state is not EngineState.ACTIVE:
+        how = str(engine.state)
+    elif not engine.slots:
+        how = "paused: it has 0 slots"
+    elif not any(x.ready for x in bound):
+        how = "starting"
+    else:
+        how = f"busy, {len(state.queue_of(task))} waiting"
+    return f"{what}, which it is bound to, is {how}"
 
 
 def _group_reason(state: ClusterState, task: Task) -> str:

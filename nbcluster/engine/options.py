@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """Options of one engine; one field for each flag of ``python -m nbcluster.engine``."""
+    """Options of one engine; a field for each flag of ``python -m nbcluster.engine``, and more."""
 
     connection: Path  #: the connection file; it need not exist yet
     engine: str = ""  #: id; empty: a random one
@@ -20,3 +20,4 @@ class EngineOptions:
     imports: tuple[str, ...] = ()  #: modules that each executor imports at its start
     log: Path | None = None
     log_level: str = "INFO"
+    tells: bool = False  #: say on standard error when it has joined

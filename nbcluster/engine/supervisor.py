@@ -78,6 +78,7 @@ class Supervisor:
         self._dies_with_owner = False
         self._signals = StopSignals()
         self._stops = 0  #: signals obeyed
+        self._tells = options.tells
         self._drain_due = _NEVER
         self._is_busy = True  #: something runs, or is to be answered: turns must follow closely
         self._beat_due = 0.0
@@ -250,6 +251,9 @@ class Supervisor:
             case m.Welcome():
                 self._outbox.welcomed(now)
                 self._beat_due = 0.0
+                if self._tells:
+                    self._tells = False
+                    print(f"joined cluster {message.cluster!r}", file=sys.stderr, flush=True)
             case m.Refusal(reason):
                 log.error("the master refused this engine: %s", reason)
                 print(f"the master refused this engine: {reason}", file=sys.stderr)

@@ -320,6 +320,7 @@ class Journal:
             self._database, self._files, self._tombstones, self.head, sync=self._power
         )
         with self._writing(), self._files.changing(cleaner.changes), self._transaction():
+            self._check_epoch(self._epoch)
             turns = oldest_turns(self._database, self._cleaned, limit=limit, spare=spare)
             cleaner.clean(turns, self._redriven, snapshot_of)
             cleaner.write_header(turns.last, header())

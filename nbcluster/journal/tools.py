@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from nbcluster.core.model import TERMINAL, Definition, Task, Template
+from nbcluster.core.model import TERMINAL, Definition, State, Task, Template
 from nbcluster.core.records import (
     Cancelled,
     Failed,
@@ -24,6 +24,7 @@ from nbcluster.journal.replay import Sink
 def info(path: str | Path) -> dict[str, int]:
     """Return what is in a journal: tasks ``finished`` and ``open``, ``size_bytes``, and more.
 
+    ``dead_letters`` are those of the finished that failed and were not put back.
     ``turns`` counts all commits that were ever made, ``records`` those that are in the log,
     ``epoch`` the masters that have begun, ``format`` is the version of the file's form.
 
@@ -41,6 +42,7 @@ def info(path: str | Path) -> dict[str, int]:
         return {
             "finished": finished,
             "open": len(counter.ended) - finished,
+            "dead_letters": len(counter.dead),
             "size_bytes": journal.size_bytes(),
             "turns": journal.head,
             "records": journal.log_records,
@@ -84,6 +86,7 @@ class _Counter:
 
     def __init__(self) -> None:
         self.ended: dict[str, bool] = {}
+        self.dead: set[str] = set()
 
     def restore_definition(self, definition: Definition) -> None:
         pass
@@ -96,6 +99,8 @@ class _Counter:
 
     def restore_task(self, task: Task) -> None:
         self.ended[task.id] = task.state in TERMINAL
+        if task.state is State.FAILED and not task.successor:
+            self.dead.add(task.id)
 
     def apply(self, record: Record, now: float) -> None:
         match record:
@@ -103,10 +108,14 @@ class _Counter:
                 self.ended[record.task.id] = False
             case Redriven():
                 self.ended[record.successor] = False
+                self.dead.discard(record.task)
             case Succeeded() | Failed() | Cancelled():
                 self.ended[record.task] = True
+                if isinstance(record, Failed):
+                    self.dead.add(record.task)
             case Forgotten():
                 for task in record.tasks:
                     self.ended.pop(task, None)
+                    self.dead.discard(task)
             case _:
                 pass

@@ -11,7 +11,15 @@ import msgspec
 from nbcluster.core import events as e
 from nbcluster.core import history, views
 from nbcluster.core.model import TERMINAL, Definition, EngineState, State, Task
-from nbcluster.errors import InitializerError, NbclusterError, OptionError, UnknownIdError
+from nbcluster.core.submitting import can_run
+from nbcluster.errors import (
+    DependencyError,
+    InitializerError,
+    JournalFullError,
+    NbclusterError,
+    OptionError,
+    UnknownIdError,
+)
 from nbcluster.wire import messages as m
 
 if TYPE_CHECKING:
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
 #: An answer that is known once the turn was decided and is durable; None: not yet.
 Answer = Callable[[], Any]
 
+FULL_DISK: Final = "the disk under the journal is full"
 PAGE: Final = 5_000
 PAGE_TURNS: Final = 200
 PAGE_BYTES: Final = 1 << 21
@@ -133,15 +142,23 @@ def find(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answe
     return lambda: answer
 
 
+def names(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+    """Names of those of the ``tasks`` that are known, by id."""
+    state = loop.machine.state
+    known = [state.tasks[name] for name in args["tasks"] if name in state.tasks]
+    answer = {task.id: views.name_of(state, task) for task in known}
+    return lambda: answer
+
+
 def why(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Why a task is not running, in words, and what its history is."""
-    state, memo = loop.machine.state, loop.machine.memo
 
     def answer() -> dict[str, Any]:
         task = _task(loop, str(args["task"]))
         return {
             "state": task.state,
-            "reason": views.reason_of(state, memo, task) + _despair(loop, task),
+            "reason": _reason(loop, task),
+            "stuck": _is_stuck(loop, task),
             "error": views.error_of(task),
             "cause": task.cause,
             "attempts": task.attempts,
@@ -152,6 +169,20 @@ def why(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer
         }
 
     return answer
+
+
+def _is_stuck(loop: Loop, task: Task) -> bool:
+    """Return whether nothing that is there will ever run it, however long it waits."""
+    waits = task.state is State.PENDING and not task.token and not task.after
+    return waits and not can_run(loop.machine.state, task)
+
+
+def _reason(loop: Loop, task: Task) -> str:
+    if loop.disk_is_full and task.state in (State.PENDING, State.RETRYING):
+        if loop.is_owed(task):
+            raise JournalFullError(f"{FULL_DISK}; it is accepted as soon as there is room")
+        return f"{FULL_DISK}: nothing is begun until there is room"
+    return views.reason_of(loop.machine.state, loop.machine.memo, task) + _despair(loop, task)
 
 
 def _despair(loop: Loop, task: Task) -> str:
@@ -225,7 +256,21 @@ def redrive(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> An
         names = list(loop.machine.state.dead_letters)
     event = e.RedriveAsked([str(n) for n in names], client)
     batch.rare.append(event)
-    return lambda: event.successors
+
+    def answer() -> dict[str, str]:
+        for task, dependency in event.refused.items():
+            known = dependency in loop.machine.state.tasks
+            hint = f"redrive {dependency} first, or with it" if known else "submit it anew"
+            others = len(event.successors)
+            raise DependencyError(
+                task,
+                f"cannot be put back: task {dependency}, named in its after=, "
+                f"{'did not succeed' if known else 'is not known any more'}; {hint}."
+                + (f" Others that were named were put back: {others}." if others else ""),
+            )
+        return event.successors
+
+    return answer
 
 
 def setup(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
@@ -375,9 +420,19 @@ OPS: Final[dict[str, Callable[[Loop, dict[str, Any], e.Batch, str], Answer]]] = 
     f.__name__: f
     for f in (
         *(tasks, attempts, engines, dead_letters, events, stats, find, why, call_of, stack, cancel),
-        *(redrive, setup, setup_done, wait_engines, scale, drain, slots, restart, stop, info),
+        *(names, redrive, setup, setup_done, wait_engines, scale, drain, slots, restart),
+        *(stop, info),
     )
 }
+
+#: Questions that change nothing: answered even while nothing can be put on record.
+READ_ONLY: Final = frozenset(
+    f.__name__
+    for f in (
+        *(tasks, attempts, engines, dead_letters, events, stats, find, why, call_of, stack),
+        *(names, setup_done, wait_engines, info),
+    )
+)
 
 
 def answer_to(

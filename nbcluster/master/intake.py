@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 #: Seconds an acknowledgement waits for news to go along with.
 ACKNOWLEDGE_S = 0.02
 
+#: Seconds after which a stranger that goes on talking is asked to greet once more.
+GREET_AGAIN_S = 1.0
+
 
 def _is_gone(path: str) -> bool:
     try:
@@ -45,6 +48,7 @@ class Intake:
             "engine": codec.from_engine,
             "executor": codec.from_executor,
         }
+        self._asked_to_greet: dict[bytes, float] = {}  #: stranger -> when
         self._to_acknowledge: set[str] = set()
         self.acknowledge_at = 0.0  #: when those are told at the latest; 0: there are none
         self._takers: dict[type, Callable[[Session, Any, e.Batch], None]] = {
@@ -94,15 +98,30 @@ class Intake:
         try:
             hello = codec.hello(frame)
         except MalformedError:
-            # Perhaps one that was given up, or that a master before us knew: it should say so.
-            self._loop.reply_to(peer, m.GreetAgain())
-            raise
+            self._have_greet(peer)
+            if not codec.is_message(frame):
+                raise
+            return
         self._greet(peer, hello, batch)
+
+    def _have_greet(self, peer: bytes) -> None:
+        """Ask a stranger to greet: perhaps it was given up, or a master before us knew it.
+
+        Once for all that it had on the way: each asking makes it greet and say everything again.
+        """
+        now = self._loop.now
+        if now - self._asked_to_greet.get(peer, 0.0) < GREET_AGAIN_S:
+            return
+        if len(self._asked_to_greet) > 1_000:  # as with malformed messages
+            self._asked_to_greet.clear()
+        if self._loop.reply_to(peer, m.GreetAgain()):
+            self._asked_to_greet[peer] = now
 
     # ------------------------------------------------------------------ greetings
 
     def _greet(self, peer: bytes, hello: m.Hello, batch: e.Batch) -> None:
         loop = self._loop
+        self._asked_to_greet.pop(peer, None)
         session, answer = loop.sessions.open(peer, hello)
         if session is None or isinstance(answer, m.Refusal):
             log.warning("refused a peer: %s", answer)
@@ -132,16 +151,22 @@ class Intake:
                 batch.rare.append(e.ExecutorCame(hello.executor, hello.pid, hello.holds))
             case m.ClientHello():
                 log.info("client %s (pid %d) is here", hello.client, hello.pid)
+                batch.rare.append(e.ClientCame(hello.client))
 
     def _bye(self, session: Session, message: m.Bye, batch: e.Batch) -> None:
         if session.role == "engine":
             batch.rare.append(e.EngineLeft(session.name))
+        elif session.role == "client":
+            batch.rare.append(e.ClientGone(session.name))
         self._loop.sessions.close(session)
 
     # ------------------------------------------------------------------ clients
 
     def _submit(self, session: Session, message: m.Submit, batch: e.Batch) -> None:
         if self._loop.disk_is_full:
+            known = self._loop.machine.state.tasks
+            if message.number <= session.acked or any(t.id in known for t in message.tasks):
+                return  # sent again while it waits for room: it is acknowledged when it has it
             text = "The disk under the journal is full; nothing new is taken until it has room."
             # Not acknowledged: what came before it may not be durable yet.
             self._loop.send(session, m.NotTaken(message.number, "JournalFullError", (text,)))
@@ -178,7 +203,7 @@ class Intake:
         batch.rare.append(e.WatchAsked(session.name, message.tasks))
 
     def _release(self, session: Session, message: m.Release, batch: e.Batch) -> None:
-        batch.rare.append(e.ReleaseAsked(message.tasks))
+        batch.rare.append(e.ReleaseAsked(session.name, message.tasks))
 
     # ------------------------------------------------------------------ engines
 

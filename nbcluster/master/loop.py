@@ -15,16 +15,23 @@ from typing import Any, Final
 from nbcluster.core import events as e
 from nbcluster.core import records as r
 from nbcluster.core.machine import Machine
-from nbcluster.errors import FencedError, JournalFullError, MalformedError, NbclusterError
+from nbcluster.core.model import Task
+from nbcluster.errors import (
+    FencedError,
+    JournalError,
+    JournalFullError,
+    MalformedError,
+    NbclusterError,
+)
 from nbcluster.journal import Journal
 from nbcluster.master import outbox, rebuild
-from nbcluster.master.asks import Answer, answer_to
+from nbcluster.master.asks import FULL_DISK, READ_ONLY, Answer, answer_to
 from nbcluster.master.config import MasterConfig
 from nbcluster.master.intake import Intake
 from nbcluster.master.keeper import Keeper
 from nbcluster.master.sessions import Session, Sessions
 from nbcluster.transport.connection import Connection
-from nbcluster.transport.sockets import Router
+from nbcluster.transport.sockets import Router, Sent
 from nbcluster.wire import codec
 from nbcluster.wire import messages as m
 
@@ -43,8 +50,12 @@ LONG_LOG: Final = 400_000
 LONG_LOG_PER_TASK: Final = 2
 CLEAN_TURNS: Final = 20
 BUSY_PORTION: Final = 8_000
+#: No wait is longer, whatever is due in years: `select.poll` counts in 31 bits.
+LONGEST_WAIT_MS: Final = 3_600_000.0
 #: Seconds between attempts to write to a full disk.
 FULL_DISK_S: Final = 0.5
+#: Seconds between looks at whether clients that were behind take messages again.
+CATCH_UP_S: Final = 0.2
 #: Seconds a stopping master gives engines to end before it kills them.
 STOP_S: Final = 5.0
 
@@ -77,12 +88,15 @@ class Loop:
         self._poller = poller
         self._intake = Intake(self)
         self._batch = e.Batch()
-        self._pending: list[tuple[Session, int, Answer]] = []  #: asks answered after a turn
+        #: asks answered after a turn; the op is that of an order, which must be durable by then
+        self._pending: list[tuple[Session, int, Answer, str]] = []
         self._errors: list[tuple[Session, int, NbclusterError]] = []
         self._owed: list[r.Record] = []  #: records that a full disk did not take
         self._held: list[e.Step] = []  #: what may be sent only when those are durable
+        self._catch_up_at = 0.0  #: when clients that are behind are tried again; 0: there are none
         self._stop_mode = ""
-        self._keep = False
+        self._keep = False  #: somebody said so
+        self._signalled = False
         self._has_old = False  #: more of the journal's log is to be cleaned
         self._stop_by = 0.0
         self.stopped = False
@@ -94,6 +108,8 @@ class Loop:
         now = self.now = max(self.now, time.time())  # the core's time never goes back
         self.turns += 1
         batch, self._batch = self._batch, e.Batch()
+        while self.sessions.ended:
+            batch.rare.append(e.ClientGone(self.sessions.ended.pop()))
         for peer, frame in self._router.receive(TURN):
             try:
                 self._intake.take(peer, frame, batch)
@@ -109,9 +125,12 @@ class Loop:
                 self._send(held)
             self._held.clear()
             self._send(step)
+            if 0 < self._catch_up_at <= self.now:
+                self._catch_up()
             self._answer()
         else:
             self._held.append(step)
+            self._answer_on_full_disk()
 
     def _commit(self, records: list[r.Record]) -> bool:
         """Make records durable. A newer master's epoch in the journal raises: we are fenced."""
@@ -135,6 +154,10 @@ class Loop:
     def disk_is_full(self) -> bool:
         """Whether records wait for room on the disk; then no new tasks are taken."""
         return bool(self._owed)
+
+    def is_owed(self, task: Task) -> bool:
+        """Return whether it is on no record yet that this task was submitted."""
+        return any(type(x) is r.Submitted and x.task.id == task.id for x in self._owed)
 
     # ------------------------------------------------------------------ sending
 
@@ -174,25 +197,63 @@ class Loop:
         return session is not None and self.send(session, message)
 
     def send(self, session: Session, message: Any) -> bool:
-        """Send one message; a peer that cannot be reached any more loses its session."""
-        if self._router.send(session.peer, codec.encode(message)):
+        """Send one message; a peer that cannot be reached any more loses its session.
+
+        So does an engine or executor that does not read: it has to greet again. A client may have
+        been stopped for a while: it keeps its session and misses messages.
+        """
+        if session.behind:
+            return False
+        sent = self._router.send(session.peer, codec.encode(message))
+        if sent is Sent.QUEUED:
             return True
-        self.sessions.close(session)
+        if sent is Sent.BEHIND and session.role == "client":
+            log.warning(
+                "client %s (pid %d) does not read what it is sent", session.name, session.pid
+            )
+            session.behind = True
+            self._catch_up_at = self.now + CATCH_UP_S
+        else:
+            self.sessions.close(session)
         return False
 
-    def reply_to(self, peer: bytes, message: Any) -> None:
+    def _catch_up(self) -> None:
+        """Go on with clients that read again: the number shows them that they missed something."""
+        self._catch_up_at = 0.0
+        for session in [s for s in self.sessions.by_name.values() if s.behind]:
+            session.sent += 1
+            frame = codec.encode(m.Updates(session.sent, session.acked, [], [], [], []))
+            session.behind = self._router.send(session.peer, frame) is Sent.BEHIND
+            if session.behind:
+                self._catch_up_at = self.now + CATCH_UP_S
+
+    def reply_to(self, peer: bytes, message: Any) -> bool:
         """Send one message to a peer that has no session."""
-        self._router.send(peer, codec.encode(message))
+        return self._router.send(peer, codec.encode(message)) is Sent.QUEUED
 
     # ------------------------------------------------------------------ asks
 
     def ask(self, session: Session, ask: m.Ask, batch: e.Batch) -> None:
         """Have a question answered once this turn is durable."""
+        order = "" if ask.op in READ_ONLY or ask.op == "stop" else ask.op
+        if order and self.disk_is_full:
+            text = f"{FULL_DISK}: {order}() was not taken. Make room, then say it again."
+            self._errors.append((session, ask.request, JournalFullError(text)))
+            return
         answer = answer_to(self, ask.op, ask.args, batch, session.name)
         if isinstance(answer, NbclusterError):
             self._errors.append((session, ask.request, answer))
         else:
-            self._pending.append((session, ask.request, answer))
+            self._pending.append((session, ask.request, answer, order))
+
+    def _answer_on_full_disk(self) -> None:
+        """Answer questions all the same; orders of this turn are on no record yet."""
+        for session, request, _, order in self._pending:
+            if order:
+                text = f"{FULL_DISK}: {order}() takes effect as soon as there is room."
+                self._errors.append((session, request, JournalFullError(text)))
+        self._pending = [asked for asked in self._pending if not asked[-1]]
+        self._answer()
 
     def _answer(self) -> None:
         errors, self._errors = self._errors, []
@@ -201,10 +262,10 @@ class Loop:
         if not self._pending:
             return
         pending, self._pending = self._pending, []
-        for session, request, answer in pending:
-            self._answer_one(session, request, answer)
+        for asked in pending:
+            self._answer_one(*asked)
 
-    def _answer_one(self, session: Session, request: int, answer: Answer) -> None:
+    def _answer_one(self, session: Session, request: int, answer: Answer, order: str) -> None:
         try:
             value = answer()
         except (NbclusterError, ValueError, TypeError, KeyError, OverflowError) as error:
@@ -215,7 +276,7 @@ class Loop:
             return
         if value is None:  # not yet: asked again after the next turn
             if self.sessions.by_name.get(session.name) is session:
-                self._pending.append((session, request, answer))
+                self._pending.append((session, request, answer, order))
             return
         self.send(session, m.Reply(request, value))
 
@@ -284,6 +345,8 @@ class Loop:
             due = min(due or self._stop_by, self._stop_by)
         if self.keeper.retry_at:
             due = min(due or math.inf, self.keeper.retry_at)
+        if self._catch_up_at:
+            due = min(due or math.inf, self._catch_up_at)
         if self._intake.acknowledge_at:
             due = min(due or self._intake.acknowledge_at, self._intake.acknowledge_at)
         if self._has_old or (due is None and self.journal.cleanable() > 0):
@@ -291,7 +354,7 @@ class Loop:
         if due is None:
             return None
         # Rounded up: a turn that comes too early would find nothing due and be followed at once.
-        return max(0.0, (due - time.time()) * 1000) + 1
+        return min(max(0.0, (due - time.time()) * 1000) + 1, LONGEST_WAIT_MS)
 
     def _engine_ended(self, fd: int) -> None:
         engine, pid, how = self.keeper.ended(fd)
@@ -320,18 +383,20 @@ class Loop:
 
     def interrupt(self, number: int) -> None:
         """A signal: drain first, stop at once at the second."""
+        self._signalled = True
         if self._stop_mode or not self.machine.state.engines:
-            self.stop_when_drained("now", keep=True)
+            self.stop_when_drained("now", keep=self._keep)
             return
         log.info("%s: draining; once more stops at once", signal.Signals(number).name)
         for engine in self.machine.state.engines:
             self.keeper.leaving.add(engine)
             self._batch.rare.append(e.DrainAsked(engine))
         self.keeper.wanted.clear()
-        self.stop_when_drained("drain", keep=True)
+        self.stop_when_drained("drain", keep=self._keep)
 
     def _try_to_stop(self) -> None:
-        drained = not self.machine.state.engines
+        # On a full disk nothing that ends can be put on record: there is nothing to wait for.
+        drained = not self.machine.state.engines or self.disk_is_full
         if self._stop_mode == "drain" and not drained and time.time() < self._stop_by:
             return
         self.stop("stopped")
@@ -342,6 +407,8 @@ class Loop:
             return
         self.stopped = True
         log.info("the cluster stops: %s", reason)
+        if self.keeps_journal:
+            self._give_back_all()
         engines = [s for s in self.sessions.by_name.values() if s.role == "engine"]
         for session in engines:
             self.send(session, m.Leave(reason))
@@ -350,10 +417,24 @@ class Loop:
             if session.role == "client":
                 self.send(session, m.Closing(reason))
 
+    def _give_back_all(self) -> None:
+        """Put on record, before engines are told to go, that what runs did not end by itself."""
+        state, run = self.machine.state, Path(self.connection.run)
+        left: list[e.Rare] = [
+            e.EngineLeft(x.id, outbox.last_words(run, x)) for x in state.engines.values()
+        ]
+        step = self.machine.handle(e.Batch(rare=left), max(self.now, time.time()))
+        try:
+            self._commit(step.records)
+        except JournalError as error:  # the next start takes it for a crash
+            log.warning("what runs could not be put on record as given back: %s", error)
+
     @property
     def keeps_journal(self) -> bool:
-        """Whether what is open should still be there at the next start."""
-        return not self.config.own_journal or (self._keep and self.machine.state.open_tasks > 0)
+        """Whether what there is should still be there at the next start."""
+        state = self.machine.state
+        worth_it = state.open_tasks > 0 or bool(state.dead_letters)
+        return not self.config.own_journal or self._keep or (self._signalled and worth_it)
 
     def close(self) -> None:
         """Close the socket; last messages get a moment to leave."""

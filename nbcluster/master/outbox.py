@@ -44,7 +44,7 @@ def send_runs(loop: Loop, runs: dict[str, list[Run]]) -> None:
                 if fn not in known:
                     known.add(fn)
                     definition = known_definitions.get(fn)
-                    if definition is not None:
+                    if definition is not None and definition.blob:
                         definitions.append(definition)
         session.told = session.acked
         loop.send(session, m.Runs(session.acked, definitions, list_of_runs))

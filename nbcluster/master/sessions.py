@@ -36,6 +36,7 @@ class Session:
     acked: int = 0  #: highest number of a message of the peer that is durable
     greeted: int = 0  #: greetings of this session
     told: int = 0  #: highest number that was acknowledged to it
+    behind: bool = False  #: of a client: it does not read, and is sent nothing
     known: set[str] = field(default_factory=set)  #: definitions an executor has
     fd: int = -1  #: of a client's process on this host: readable when it has ended
 
@@ -49,15 +50,16 @@ class Sessions:
         self.by_name: dict[str, Session] = {}
         self._malformed: dict[bytes, deque[float]] = {}
         self.dropped = 0  #: malformed messages so far
+        self.ended: list[str] = []  #: clients whose process has ended since the last turn
         self._poller: select.poll | None = None
         self._others: dict[int, Callable[[], None]] = {}
-        self._reply: Callable[[bytes, Any], None] = lambda peer, message: None
+        self._reply: Callable[[bytes, Any], object] = lambda peer, message: None
 
     def attend(
         self,
         poller: select.poll,
         others: dict[int, Callable[[], None]],
-        reply: Callable[[bytes, Any], None],
+        reply: Callable[[bytes, Any], object],
     ) -> None:
         """Watch the processes of clients, and answer peers, from now on.
 
@@ -119,6 +121,7 @@ class Sessions:
 
     def _process_ended(self, session: Session) -> None:
         log.info("client %s (pid %d) has ended", session.name, session.pid)
+        self.ended.append(session.name)
         self._reply(session.peer, m.GreetAgain())  # should that have been another process
         self.close(session)
 

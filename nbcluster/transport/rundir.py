@@ -132,6 +132,18 @@ class ClusterDir:
                 with suppress(OSError):  # other clusters of this user are in it, or it is gone
                     path.parent.rmdir()
 
+    def remove_unused(self) -> None:
+        """Remove the directories if no master was ever here and no other engine waits for one."""
+        if not self.path.exists() or {e.name for e in self.path.iterdir()} - {"logs", "run"}:
+            return
+        with suppress(OSError):  # not empty, or gone; the first is where engines have their pages
+            for path in (self.run, self.logs, self.path, self._short(), self.blobs):
+                if path.exists():
+                    path.rmdir()
+        if not self.path.exists() and _is_private(self.blobs.parent):
+            with suppress(OSError):  # of other clusters
+                self.blobs.parent.rmdir()
+
     def sweep(self, keep_blobs: Container[str] = ()) -> None:
         """Remove sockets, pages, output files and blobs that a dead predecessor left.
 
@@ -192,8 +204,11 @@ def cluster_dir(name: str) -> ClusterDir:
     return ClusterDir(check_name(name), home() / name)
 
 
-def known_clusters() -> list[ClusterDir]:
-    """Return the clusters of this user that have a connection file, sorted by name."""
+def known_clusters(*, kept: bool = False) -> list[ClusterDir]:
+    """Return the clusters of this user that have a connection file, sorted by name.
+
+    With ``kept`` also those that only have a journal.
+    """
     try:
         with os.scandir(home()) as entries:
             names = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
@@ -203,7 +218,11 @@ def known_clusters() -> list[ClusterDir]:
     for name in names:
         with suppress(OptionError):  # not a directory of ours
             found.append(cluster_dir(name))
-    return [directory for directory in found if directory.connection_file.is_file()]
+    return [
+        directory
+        for directory in found
+        if directory.connection_file.is_file() or (kept and directory.journal_file.is_file())
+    ]
 
 
 # --------------------------------------------------------------------------- lock

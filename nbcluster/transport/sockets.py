@@ -7,14 +7,16 @@ must be asked before each poll and after each send.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Callable
+from enum import Enum
 from typing import Any, Final
 
 import zmq
 
-#: Messages a peer may be behind before `Router.send` refuses; a message holds many tasks.
+#: Messages a peer may be behind before `Router.send` refuses more; a message holds many tasks.
 HIGH_WATER_MARK: Final = 10_000
 
 _EVENTS: Final = zmq.EVENTS
@@ -89,6 +91,14 @@ class Dealer:
         self._socket.close(0)
 
 
+class Sent(Enum):
+    """What became of a message that was to be sent."""
+
+    QUEUED = "queued"
+    BEHIND = "behind"  #: the peer is there and has not taken what was sent before
+    GONE = "gone"
+
+
 class Router:
     """The master's socket. Peers are named by the random identity of their session."""
 
@@ -123,14 +133,14 @@ class Router:
             got.append((peer, parts[0] if len(parts) == 1 else b""))
         return got
 
-    def send(self, peer: bytes, frame: bytes) -> bool:
-        """Queue one message for ``peer``; return False if it is gone or too far behind."""
+    def send(self, peer: bytes, frame: bytes) -> Sent:
+        """Queue one message for ``peer``, if it is there and not too far behind."""
         try:
             self._send(peer, _SNDMORE)
             self._send(frame, _NOBLOCK, True, False)
-        except (zmq.Again, zmq.ZMQError):
-            return False
-        return True
+        except zmq.ZMQError as error:
+            return Sent.BEHIND if error.errno == errno.EAGAIN else Sent.GONE
+        return Sent.QUEUED
 
     def close(self) -> None:
         """Unbind and close; messages on their way get 200 ms."""

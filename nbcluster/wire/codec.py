@@ -46,3 +46,14 @@ from_executor: Final = Reader[messages.FromExecutor](messages.FromExecutor)  # t
 to_client: Final = Reader[messages.ToClient](messages.ToClient)  # type: ignore[arg-type]
 to_engine: Final = Reader[messages.ToEngine](messages.ToEngine)  # type: ignore[arg-type]
 to_executor: Final = Reader[messages.ToExecutor](messages.ToExecutor)  # type: ignore[arg-type]
+
+
+def is_message(frame: bytes) -> bool:
+    """Return whether ``frame`` is a message to a master, of whatever peer."""
+    for read in (from_client, from_engine, from_executor):
+        try:
+            read(frame)
+        except MalformedError:
+            continue
+        return True
+    return False

@@ -413,6 +413,24 @@ def test_a_master_of_an_older_epoch_writes_nothing(place: Place, records: list[r
     assert [found.epoch for found in journal.turns(0, 9)] == [2]
 
 
+@pytest.mark.parametrize("act", ["checkpoint", "compact"])
+def test_a_master_of_an_older_epoch_cleans_nothing(act: str) -> None:
+    disk, model = MemoryDisk(), Model()
+    old = MemoryJournal(disk, retain=0)
+    old.replay(model)
+    old.begin_epoch()
+    write(old, model, turn(known(), submitted("a")), turn(started("a")))
+    new = MemoryJournal(disk, retain=0)
+    new.begin_epoch()
+
+    with pytest.raises(FencedError, match="epoch 2"):
+        getattr(old, act)(model.tasks.get, model.header)
+
+    assert len(list(new.turns(0, 9))) == 2
+    new.replay(again := Model())
+    assert again.facts() == model.facts()
+
+
 def test_the_epoch_rises_over_restarts(place: Place) -> None:
     epochs = [place.open().begin_epoch() for _ in range(3)]
 
@@ -688,6 +706,15 @@ def test_a_definition_that_was_dropped_is_gone(place: Place, turns: str) -> None
     place.open()
     seen = place.opened[0]._database.execute("SELECT count(*) FROM definition").fetchone()
     assert seen == (0,)
+
+
+def test_of_a_definition_the_name_alone_can_be_kept(place: Place) -> None:
+    journal, model = place.open(), Model()
+    write(journal, model, [r.Defined(Definition("k", "f", b"code"))])
+
+    write(journal, model, [r.Defined(Definition("k", "f", b""))])
+
+    assert place.rebuilt().definitions == {"k": Definition("k", "f", b"")}
 
 
 def test_compacting_leaves_the_state_and_no_log(place: Place) -> None:

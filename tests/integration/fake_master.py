@@ -23,7 +23,7 @@ from nbcluster.errors import MalformedError
 from nbcluster.serial.blobs import BlobStore
 from nbcluster.serial.pack import Packer
 from nbcluster.transport.connection import Connection, write_connection
-from nbcluster.transport.sockets import Router
+from nbcluster.transport.sockets import Router, Sent
 from nbcluster.wire import codec
 from nbcluster.wire import messages as m
 
@@ -180,7 +180,7 @@ class FakeMaster:
 
     def send(self, name: str, message: Any) -> None:
         """Send one message to a peer."""
-        assert self._router.send(self.peers[name], codec.encode(message))
+        assert self._router.send(self.peers[name], codec.encode(message)) is Sent.QUEUED
 
     def order(self, message: m.ToEngine) -> None:
         """Send one order to the engine."""

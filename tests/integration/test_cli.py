@@ -392,6 +392,24 @@ def test_an_engine_waits_for_its_master_and_drains_at_a_signal(home: Path) -> No
             assert told("status", "late")["engines"] == []
 
 
+def test_an_engine_says_what_it_waits_for_and_that_it_has_joined(home: Path) -> None:
+    with running("engine", "--join", "late") as engine:
+        assert "nbcluster start --name late" in line_with(engine.stderr, "waiting for")
+        with started("late", "-n", "0"):
+            line_with(engine.stderr, "joined cluster 'late'")
+
+
+def test_an_engine_that_never_joined_leaves_nothing_but_what_others_need(home: Path) -> None:
+    where = cluster_dir("nope")
+    with running("engine", "--join", "nope") as first, running("engine", "--join", "nope") as last:
+        eventually(lambda: len(list(where.run.glob("*.page"))) == 2)
+        for engine, others in ((first, True), (last, False)):
+            line_with(engine.stderr, "waiting for")
+            engine.send_signal(signal.SIGTERM)
+            assert engine.wait(20) == 0
+            assert (where.path.exists(), where.blobs.exists()) == (others, others)
+
+
 def test_who_submits_where_nobody_runs_it_is_told_so(home: Path) -> None:
     with started("empty", "-n", "0"), running("submit", "empty", "math:sqrt", "16") as process:
         assert "pending" in line_with(process.stderr, "is pending")

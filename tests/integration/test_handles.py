@@ -126,7 +126,7 @@ def test_futures_tell_how_they_ended_after_the_shutdown(up: Up) -> None:
     assert isinstance(bad.exception(END_S), ValueError)
     cluster.stats()
 
-    cluster.shutdown(wait=False)
+    cluster.stop()
 
     assert good.why() == "succeeded after 1 attempt"
     assert bad.why().startswith("failed (exception) after 1 attempt, 0 crashes: ValueError: ")
@@ -197,3 +197,62 @@ def test_the_next_start_takes_over_what_lives_on(home: Path) -> None:
         cluster.stop()
 
     eventually(lambda: not any(process.is_running() for process in left))
+
+
+# --------------------------------------------------------------------------- shared results
+
+
+def shared(cluster: Cluster) -> list[Path]:
+    return list(cluster_dir(cluster.name).blobs.iterdir())
+
+
+def test_a_result_that_was_released_is_a_clear_error_for_who_asks_later(one: Cluster) -> None:
+    future = one.submit(bytes, 3_000_000)
+    assert len(future.result(END_S)) == 3_000_000
+    task = future.id
+    del future
+    eventually(lambda: not shared(one))
+
+    with pytest.raises(nbcluster.UndecodableError, match=r"was released .* submit it again"):
+        one.future(task).result(END_S)
+
+
+def test_a_result_is_not_released_while_another_client_holds_it(one: Cluster) -> None:
+    other = nbcluster.connect(one.name)
+    future = one.submit(bytes, 3_000_000)
+    future.result(END_S)
+    theirs = other.future(future.id)
+    theirs.result(END_S)
+    (kept,) = shared(one)
+
+    del future
+    one.stats()
+    one.submit(len, "ab").result(END_S)
+    assert kept.exists()
+    other.close()
+
+    eventually(lambda: not kept.exists())
+
+
+def test_a_result_with_a_key_can_be_had_again_and_again(up: Up) -> None:
+    cluster = up(1)
+    call = cluster.options(key="big")
+
+    for _ in range(3):
+        assert len(call.submit(bytes, 3_000_000).result(END_S)) == 3_000_000
+        gc.collect()
+        assert cluster.submit(len, "ab").result(END_S) == 2
+
+    assert cluster.stats()["succeeded"] == 4
+
+
+def test_a_task_that_expires_in_weeks_waits_for_an_engine(up: Up) -> None:
+    cluster = up(0)
+    master = cluster.stats()["master_pid"]
+    future = cluster.options(expires=40 * 86_400).submit(len, "ab")
+    assert cluster.stats()["pending"] == 1
+
+    cluster.scale(1)
+
+    assert future.result(END_S) == 2
+    assert cluster.stats()["master_pid"] == master

@@ -137,6 +137,13 @@ def while_passes(world: World) -> None:
     world.advance(world.rng.choice([1.0, 3.0, 10.0]))
 
 
+def sleep(world: World) -> None:
+    """The whole machine sleeps for a while, and the master is the first to wake."""
+    world.now += world.rng.choice([13.0, 30.0, 1e5])
+    world.awake_at = world.now
+    world.turn()
+
+
 ACTS: Final[dict[Callable[[World], None], int]] = {
     submit: 14,
     work: 30,
@@ -152,6 +159,7 @@ ACTS: Final[dict[Callable[[World], None], int]] = {
     fail_over: 3,
     moment: 10,
     while_passes: 5,
+    sleep: 1,
 }
 
 

@@ -97,6 +97,11 @@ MUTANTS: Final[dict[str, tuple[str, str, str]]] = {
         "if silent_s >= limits.lost_s:",
         "if silent_s >= 1e9:",
     ),
+    "blames engines for an absence of the master": (
+        "timing",
+        "if due is not None and now - due > AWAY_S:",
+        "if False:",
+    ),
     "puts what comes back to the tail": (
         "state",
         "self.queue_of(task).push_front(task)",

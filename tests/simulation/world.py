@@ -45,6 +45,7 @@ class World:
         self.given_back: set[int] = set()  #: tokens of what, to the master, never began
         self.once: set[str] = set()  #: tasks that may run at most once
         self.turns = 0
+        self.awake_at = self.now  #: since when there were turns whenever one was due
         for _ in range(self.rng.choice([1, 2, 3])):
             self.add_engine()
 
@@ -153,6 +154,9 @@ class World:
                 self.mine[record.successor] = ""
                 if record.task in self.once:
                     self.once.add(record.successor)
+            elif isinstance(record, r.EngineGone) and record.why.startswith("silent"):
+                listened_s = self.now - self.awake_at
+                assert listened_s >= self.limits.lost_s, "blamed for an absence of the master"
 
     # ------------------------------------------------------------------ promises
 

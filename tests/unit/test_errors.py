@@ -177,3 +177,15 @@ def test_an_unknown_code_becomes_a_plain_error_that_names_it() -> None:
 
     assert type(error) is NbclusterError
     assert "OfTheFutureError" in str(error)
+
+
+def test_a_broken_initializer_is_told_in_one_sentence_and_its_traceback_once() -> None:
+    message = "ZeroDivisionError: no\nTraceback:\n  in divide\nZeroDivisionError: no\n"
+
+    first, *others = str(errors.InitializerError(message)).split("\n")
+
+    assert first.endswith("ZeroDivisionError: no. Mend it and start the cluster again.")
+    assert others == ["Traceback:", "  in divide"]
+    assert str(errors.InitializerError("it died")).endswith(
+        "it died. Mend it and start the cluster again."
+    )

@@ -354,3 +354,8 @@ def test_infinite_retries_survive_the_wire() -> None:
     task = options(retries=math.inf).task
 
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(task), type=TaskOptions) == task
+
+
+def test_a_large_bound_is_told_in_full() -> None:
+    with pytest.raises(OptionError, match="at least 1048576, not 3"):
+        number("memory_limit", 3, least=2**20)

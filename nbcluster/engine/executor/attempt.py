@@ -17,8 +17,9 @@ from nbcluster.wire.codec import MAX_FRAME_BYTES
 if TYPE_CHECKING:
     from nbcluster.serial.unpack import Unpacker
 
-#: Definitions kept; for one that went, the master is asked again.
+#: Definitions kept, and bytes of them; for one that went, the master is asked again.
 MAX_DEFINITIONS: Final = 1_000
+MAX_DEFINITION_BYTES: Final = 256 << 20
 #: Of a value that has no shared file; the rest of the frame needs some room too.
 MAX_PAYLOAD_BYTES: Final = MAX_FRAME_BYTES - (1 << 20)
 
@@ -27,31 +28,41 @@ _LOADING, _CALLING, _PACKING = range(3)
 
 
 class Library:
-    """Definitions by hash, unpickled at their first use; the oldest go when there are too many."""
+    """Definitions by hash, unpickled at their first use; the oldest go when they are too much."""
 
     def __init__(self, unpacker: Unpacker) -> None:
         self._unpacker = unpacker
-        self._known: dict[str, Definition] = {}
+        self._known: dict[str, int] = {}  #: and how many bytes each has, from the oldest on
+        self._waiting: dict[str, Definition] = {}  #: those that were not unpickled yet
+        self._bytes = 0
         self.loaded: dict[str, Any] = {}  #: looked into directly on the hot path
 
     def add(self, definitions: list[Definition]) -> None:
         """Take in definitions; those that are known already count as new again."""
+        known = self._known
         for definition in definitions:
-            self._known.pop(definition.hash, None)
-            self._known[definition.hash] = definition
-        while len(self._known) > MAX_DEFINITIONS:
-            oldest = next(iter(self._known))
-            del self._known[oldest]
+            name, size = definition.hash, len(definition.blob)
+            self._bytes += size - known.pop(name, 0)
+            known[name] = size
+            if name not in self.loaded:
+                self._waiting[name] = definition
+        while len(known) > len(definitions):  # what has just come stays: it is about to be used
+            if len(known) <= MAX_DEFINITIONS and self._bytes <= MAX_DEFINITION_BYTES:
+                break
+            oldest = next(iter(known))
+            self._bytes -= known.pop(oldest)
+            self._waiting.pop(oldest, None)
             self.loaded.pop(oldest, None)
 
-    def knows(self, name: str) -> bool:
-        """Return whether the definition of this hash is there."""
-        return name in self._known
+    def knows(self, run: Run) -> bool:
+        """Return whether all definitions are there that a run names."""
+        return run.fn in self._known and (not run.retry_on or run.retry_on in self._known)
 
     def load(self, name: str) -> Any:
         """Return what the definition of this hash defines; raises whatever unpickling raises."""
         if name not in self.loaded:
-            self.loaded[name] = self._unpacker.load_definition(self._known[name])
+            self.loaded[name] = self._unpacker.load_definition(self._waiting[name])
+            del self._waiting[name]
         return self.loaded[name]
 
 
@@ -76,7 +87,7 @@ class Attempts:
         """Run one attempt, and leave the process as it was before."""
         interrupts, stage = self._interrupts, _LOADING
         fn = self.library.loaded.get(run.fn)
-        if fn is None and not self.library.knows(run.fn):
+        if (fn is None or run.retry_on) and not self.library.knows(run):
             return _unknown(run, started_at)
         self.run = run
         try:

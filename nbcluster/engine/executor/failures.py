@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -22,11 +23,21 @@ _OURS: Final = str(Path(nbcluster.__file__ or "").parent)
 
 def describe(error: BaseException) -> ErrorInfo:
     """Return what may be said of an error; never raises, whatever the error's class does."""
+    if type(error) is MemoryError and not error.args:
+        _name_limit(error)
     return ErrorInfo(
         _clean(type(error).__name__, _MESSAGE_CHARS),
         _clean(_text_of(error), _MESSAGE_CHARS),
         _traceback_of(error),
     )
+
+
+def _name_limit(error: MemoryError) -> None:
+    """Give an error that the interpreter raises without a text one, if memory was limited."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if limit != resource.RLIM_INFINITY:
+        mib = limit / 2**20
+        error.args = (f"the executor's limit of {mib:.0f} MiB (memory_limit=) was reached",)
 
 
 def undecodable(run: Run, started_at: float, duration_s: float, error: ErrorInfo) -> Outcome:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from nbcluster.core import events as e
-from nbcluster.core.model import Verdict
+from nbcluster.core import records as r
+from nbcluster.core.model import Run, Verdict
 from nbcluster.options import Backoff
 from tests.unit.core.story import CLIENT, Story, only, orders, refused, told
 
@@ -336,3 +338,85 @@ def test_redriving_a_retrying_task_wakes_it(story: Story) -> None:
     step = story.tell(e.RedriveAsked(["t"], CLIENT))
 
     assert only(step).attempt == 2
+
+
+def failed_chain(story: Story) -> None:
+    story.engine()
+    a = only(story.submit("a"))
+    story.submit("b", after=("a",))
+    story.submit("c", after=("b",))
+    story.fail(a)
+
+
+def only_lease(story: Story, name: str) -> Run:
+    task = story.task(name)
+    assert task.token
+    return Run(name, task.token, 1, task.template.fn, task.payload)
+
+
+def asked(story: Story, *names: str) -> e.RedriveAsked:
+    event = e.RedriveAsked(list(names), CLIENT)
+    story.tell(event)
+    return event
+
+
+def test_a_task_put_back_waits_for_the_successor_of_its_dependency(story: Story) -> None:
+    failed_chain(story)
+    story.redrive("a")
+    again = only_lease(story, "a~1")
+
+    assert story.redrive("b") == {"b": "b~1"}
+
+    assert (story.task("b~1").after, story.waiting()) == (("a~1",), [])
+    story.restart()
+    story.finish(again)
+    assert (story.task("b~1").after, story.seen("b~1")) == ((), "pending")
+
+
+def test_a_task_is_not_put_back_before_what_it_waits_for(story: Story) -> None:
+    failed_chain(story)
+    story.submit("x")
+    story.cancel("x")
+
+    event = asked(story, "c", "x")
+
+    assert (event.successors, event.refused) == ({"x": "x~1"}, {"c": "b"})
+    assert "c" in story.state.dead_letters
+
+
+@pytest.mark.parametrize("names", [("a", "b", "c"), ("c", "b", "a"), ("b", "c", "a", "c")])
+def test_a_chain_can_be_put_back_in_one_call_in_any_order(
+    story: Story, names: tuple[str, ...]
+) -> None:
+    failed_chain(story)
+
+    assert sorted(story.redrive(*names)) == ["a", "b", "c"]
+
+    assert [story.task(n).after for n in ("a~1", "b~1", "c~1")] == [(), ("a~1",), ("b~1",)]
+
+
+def test_a_dependency_that_was_put_back_and_failed_again_goes_first_too(story: Story) -> None:
+    failed_chain(story)
+    story.redrive("a")
+    story.fail(only_lease(story, "a~1"))
+
+    assert story.redrive("b") == {}
+    assert story.redrive("b", "a~1") == {"a~1": "a~2", "b": "b~1"}
+    assert story.task("b~1").after == ("a~2",)
+
+
+def test_a_task_whose_dependency_has_succeeded_when_put_back_runs_at_once(story: Story) -> None:
+    failed_chain(story)
+    story.redrive("a")
+    story.finish(only_lease(story, "a~1"))
+
+    story.redrive("b")
+
+    assert story.task("b~1").after == ()
+    assert story.task("b~1").token
+
+
+def test_a_record_of_a_task_put_back_that_names_no_dependencies_is_read_as_before() -> None:
+    old = msgspec.msgpack.encode([[21, "t", "t~1", "c"]])
+
+    assert msgspec.msgpack.decode(old, type=list[r.Record]) == [r.Redriven("t", "t~1", "c", ())]

@@ -225,6 +225,39 @@ def test_an_engine_that_beats_is_never_lost(story: Story) -> None:
     assert story.state.engines["e"].state == "active"
 
 
+def test_engines_are_not_blamed_for_the_time_the_master_was_away(story: Story) -> None:
+    story.engine()
+
+    story.now += 18.0  # all were stopped: no beat came, and no turn
+    story.tell()
+
+    assert "e" in story.state.engines
+    story.later(14.9, silent=True)
+    assert "e" in story.state.engines
+    story.later(0.1, silent=True)
+    assert story.state.engines == {}
+
+
+@pytest.mark.parametrize("away_s", [12.2, 14.0, 1e6])
+@pytest.mark.parametrize("before_s", [0.0, 7.0, 8.5, 9.5])
+@pytest.mark.parametrize("is_draining", [False, True])
+def test_no_absence_of_the_master_is_taken_for_a_silence(
+    story: Story, away_s: float, before_s: float, is_draining: bool
+) -> None:
+    story.engine()
+    story.beat(("e/0.1", only(story.submit("t"))))
+    if is_draining:
+        story.tell(e.DrainAsked("e"))
+    story.later(before_s)
+    story.beat()
+    story.later(2.9, silent=True)  # the next beat was about to come
+
+    story.now += away_s
+    story.tell()
+
+    assert "e" in story.state.engines
+
+
 def test_an_engine_comes_back_after_its_loss_and_gets_work(story: Story) -> None:
     story.engine()
     run = only(story.submit("t"))

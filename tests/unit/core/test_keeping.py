@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from nbcluster.core import events as e
-from nbcluster.core.model import Progress
-from tests.unit.core.story import CLIENT, Story, names, only, refused, told
+from nbcluster.core import timing, views
+from nbcluster.core.model import Definition, Progress
+from tests.unit.core.story import CLIENT, START, Story, names, only, refused, submission, told
 
 Begin = Callable[..., Story]
 
@@ -83,11 +85,199 @@ def test_of_too_many_ended_tasks_the_oldest_leave(begin: Begin) -> None:
     assert len(story.state.ended) == 10
 
 
+def big(story: Story, name: str, **more: Any) -> e.Step:
+    """Submit a task whose function has captured much."""
+    told = submission(name, fn=f"fn-{name}", **more)
+    told.definitions[0].blob = bytes(timing.SWEEP_BYTES)
+    return story.handle(e.Batch(submissions=[told]))
+
+
+def held(story: Story) -> set[str]:
+    return {known.hash for known in story.state.definitions.values() if known.blob}
+
+
+def test_of_a_function_that_ran_the_name_alone_stays(story: Story) -> None:
+    story.engine()
+    story.finish(only(big(story, "a")))
+    story.finish(only(big(story, "b")))
+    story.later(60.0)
+    assert held(story) == {"fn-a", "fn-b"}  # the client may count on them
+
+    story.later(400.0)
+
+    assert held(story) == set()
+    assert views.name_of(story.state, story.task("a")) == "module.fn-a"
+    story.check_replay()
+    story.restart()
+    assert views.name_of(story.state, story.task("a")) == "module.fn-a"
+
+
+def test_a_function_whose_name_alone_is_known_can_be_submitted_again(story: Story) -> None:
+    story.engine()
+    story.finish(only(big(story, "a")))
+    story.finish(only(big(story, "b")))
+    story.later(460.0)
+
+    run = only(story.submit("c", fn="fn-a"))
+
+    assert story.state.definitions[run.fn].blob == b"code"
+
+
+def test_a_setup_brings_a_function_back_whose_name_alone_is_known(story: Story) -> None:
+    story.engine()
+    story.finish(only(big(story, "a")))
+    story.finish(only(big(story, "b")))
+    story.later(460.0)
+
+    story.tell(e.SetupAsked(Definition("fn-a", "module.fn-a", b"code"), b"", ()))
+
+    assert held(story) == {"fn-a"}
+
+
+def test_functions_are_swept_though_nothing_happens_any_more(story: Story) -> None:
+    story.engine()
+    story.finish(only(big(story, "a")))
+    story.finish(only(big(story, "b")))
+    story.tell(e.EngineDied("e", "gone", {}))
+
+    while held(story):
+        due = story.machine.due(story.now)
+        assert due is not None
+        story.now = due
+        story.tell()
+
+    assert story.now < START + 600.0
+
+
+def test_functions_that_may_run_again_stay(story: Story) -> None:
+    big(story, "open", group="nobody")
+    big(story, "cancelled", group="nobody")
+    story.cancel("cancelled")
+    story.engine()
+    story.fail(only(big(story, "failed")))
+    setup = Definition("setup", "setup", bytes(timing.SWEEP_BYTES))
+    story.tell(e.SetupAsked(setup, b"", ()))
+
+    story.later(2_000.0)
+
+    assert held(story) == {"fn-open", "fn-cancelled", "fn-failed", "setup"}
+
+
+def test_functions_of_forgotten_tasks_leave_without_a_trace(begin: Begin) -> None:
+    story = begin(retention_s=60.0)
+    story.engine()
+    story.finish(only(big(story, "a")))
+    story.finish(only(big(story, "b")))
+
+    story.later(460.0)
+
+    assert story.state.definitions == {}
+    assert story.state.templates == {}
+    story.check_replay()
+
+
+def test_what_a_master_finds_in_the_journal_is_swept_too(story: Story) -> None:
+    story.engine()
+    story.finish(only(big(story, "a")))
+    story.finish(only(big(story, "b")))
+    story.restart()
+    story.later(60.0)
+    assert held(story) == {"fn-a", "fn-b"}  # who was away may count on them
+
+    story.later(400.0)
+
+    assert held(story) == set()
+
+
+def test_a_task_whose_function_is_not_there_is_refused(story: Story) -> None:
+    late = submission("t")
+    late.definitions.clear()
+
+    assert refused(story.handle(e.Batch(submissions=[late]))) == ["UnknownIdError"]
+
+
 def test_released_buffers_of_results_are_garbage(story: Story) -> None:
     story.engine()
     story.finish(only(story.submit("t")), blobs=("out",))
 
-    assert story.tell(e.ReleaseAsked(["t", "nobody"])).garbage == ["out"]
+    assert story.tell(e.ReleaseAsked(CLIENT, ["t", "nobody"])).garbage == ["out"]
+
+
+def with_shared_result(story: Story, *clients: str, key: str = "") -> None:
+    """Have task t end with a shared buffer, of which the submitter and all clients are told."""
+    story.tell(*(e.ClientCame(client) for client in (CLIENT, *clients)))
+    story.engine()
+    story.finish(only(story.submit("t", key=key)), blobs=("out",))
+    story.tell(*(e.WatchAsked(client, ["t"]) for client in clients))
+
+
+def test_shared_buffers_stay_as_long_as_one_client_holds_them(story: Story) -> None:
+    with_shared_result(story, "c2")
+
+    assert story.tell(e.ReleaseAsked(CLIENT, ["t"])).garbage == []
+    assert story.tell(e.ReleaseAsked(CLIENT, ["t"])).garbage == []
+    assert story.tell(e.ReleaseAsked("c2", ["t"])).garbage == ["out"]
+    assert (story.machine.memo.holders, story.machine.memo.released) == ({}, set())
+
+
+def test_who_waited_for_anothers_task_holds_its_buffers_too(story: Story) -> None:
+    story.tell(e.ClientCame(CLIENT), e.ClientCame("c2"))
+    story.engine()
+    run = only(story.submit("t"))
+    story.tell(e.WatchAsked("c2", ["t"]))
+    story.finish(run, blobs=("out",))
+
+    assert story.tell(e.ReleaseAsked("c2", ["t"])).garbage == []
+    assert story.tell(e.ReleaseAsked(CLIENT, ["t"])).garbage == ["out"]
+
+
+def test_who_asks_in_the_turn_of_a_release_holds_the_buffers(story: Story) -> None:
+    with_shared_result(story)
+
+    step = story.tell(e.ClientCame("c2"), e.WatchAsked("c2", ["t"]), e.ReleaseAsked(CLIENT, ["t"]))
+
+    assert step.garbage == []
+    assert [n.blobs for n in told(step, "c2")] == [("out",)]
+
+
+def test_a_client_that_is_gone_holds_nothing(story: Story) -> None:
+    with_shared_result(story, "c2")
+    story.tell(e.ReleaseAsked(CLIENT, ["t"]))
+
+    assert story.tell(e.ClientGone("c2")).garbage == ["out"]
+
+
+def test_a_client_that_went_before_the_end_holds_nothing(story: Story) -> None:
+    story.tell(e.ClientCame(CLIENT), e.ClientCame("c2"), e.ClientGone(CLIENT))
+    story.engine()
+    story.finish(only(story.submit("t")), blobs=("out",))
+    story.tell(e.WatchAsked("c2", ["t"]))
+
+    assert story.tell(e.ReleaseAsked("c2", ["t"])).garbage == ["out"]
+
+
+def test_what_nobody_let_go_of_outlives_its_client(story: Story) -> None:
+    with_shared_result(story)
+
+    assert story.tell(e.ClientGone(CLIENT)).garbage == []
+
+
+def test_the_shared_result_of_a_key_stays_as_long_as_its_task(begin: Begin) -> None:
+    story = begin(retention_s=60.0)
+    with_shared_result(story, key="k")
+
+    assert story.tell(e.ReleaseAsked(CLIENT, ["t"])).garbage == []
+    assert story.later(60.0).garbage == ["out"]
+    assert story.machine.memo.holders == {}
+
+
+def test_a_task_that_is_forgotten_in_the_turn_of_its_end_is_held_by_nobody(begin: Begin) -> None:
+    story = begin(retention_s=0.0)
+    with_shared_result(story)
+
+    assert story.state.tasks == {}
+    assert story.machine.memo.holders == {}
+    story.tell(e.ClientGone(CLIENT))
 
 
 def test_cancelled_tasks_are_swept_from_a_long_queue(story: Story) -> None:

@@ -185,6 +185,34 @@ def test_who_waits_for_the_only_slot_is_told_so_in_the_singular() -> None:
     assert rows(story)["c"]["reason"] == "the only slot of group 'default' is busy, 1 waiting"
 
 
+def test_who_waits_for_one_engine_or_executor_is_told_how_that_one_is() -> None:
+    story = Story()
+    story.engine("a")
+    story.engine("b")
+    story.submit("t", "u", "v", "w", pin="a")
+    story.tell(e.EngineCame("c", 1, "host", ("default",), 1, "3.11"))
+    story.submit("x", pin="c")
+    story.tell(e.SlotsAsked("b", 0))
+    story.submit("y", pin="b/0.1")
+
+    reasons = {name: row["reason"] for name, row in rows(story).items()}
+
+    assert reasons["w"] == "engine a, which it is bound to, is busy, 2 waiting"
+    assert reasons["x"] == "engine c, which it is bound to, is starting"
+    assert reasons["y"] == "executor b/0.1, which it is bound to, is paused: it has 0 slots"
+
+
+def test_who_waits_for_an_engine_that_is_not_there_is_told_so() -> None:
+    story = Story()
+    story.engine("a")
+    story.submit("t", pin="a")
+    story.submit("u", pin="a")
+    story.submit("v", pin="a")
+    story.state.engines.pop("a")
+
+    assert rows(story)["v"]["reason"] == "engine a, which it is bound to, is not there"
+
+
 def test_an_engine_without_a_ready_executor_is_shown_as_starting() -> None:
     story = Story()
     story.tell(e.EngineCame("e", 1, "host", ("default",), 1, "3.11"))
@@ -205,3 +233,14 @@ def test_dead_letters_are_listed_with_their_cause() -> None:
     )
 
     assert (row["id"], row["cause"], row["error"]) == ("t", "exception", "ValueError: no")
+
+
+def test_how_long_a_backoff_is_is_told_in_seconds() -> None:
+    story = Story()
+    story.engine()
+    story.fail(only(story.submit("t", retries=1, backoff=Backoff(4.0))))
+
+    (row,) = [row for row in told(story, "t") if row["kind"] == "retrying"]
+
+    assert row["detail"] == f"in {story.task('t').due - story.now:.3g} s"
+    assert 2.0 <= float(row["detail"].split()[1]) <= 4.0

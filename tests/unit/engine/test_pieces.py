@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import pytest
 
-from nbcluster.core.model import Definition
+from nbcluster.core.model import Definition, Run
 from nbcluster.current import CurrentTask, current_task, provide_current
 from nbcluster.engine.__main__ import parse
 from nbcluster.engine.executor import attempt
@@ -61,6 +62,14 @@ def test_an_end_is_named(code: int, text: str) -> None:
     assert describe_exit(code) == text
 
 
+def run_of(fn: str, retry_on: str = "") -> Run:
+    return Run("t", 1, 1, fn, b"", retry_on=retry_on)
+
+
+def known(books: Library) -> str:
+    return "".join(name for name in "abcde" if books.knows(run_of(name)))
+
+
 def library(tmp_path: Path) -> Library:
     return Library(Unpacker(BlobStore(tmp_path, "x")))
 
@@ -84,7 +93,50 @@ def test_the_oldest_definition_goes_first(tmp_path: Path, monkeypatch: pytest.Mo
     books.add([a, b])
     books.add([a, c])
 
-    assert [books.knows(name) for name in "abc"] == [True, False, True]
+    assert known(books) == "ac"
+
+
+def test_definitions_are_bounded_by_bytes_and_the_newest_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "MAX_DEFINITION_BYTES", 10)
+    books = library(tmp_path)
+    a, b, c, d = (Definition(name, name, bytes(6)) for name in "abcd")
+
+    books.add([a])
+    books.add([b])
+    assert known(books) == "b"
+    books.add([b])
+    books.add([Definition("e", "e", bytes(4))])
+    assert known(books) == "be"
+
+    books.add([c, d])
+    assert known(books) == "cd"  # both are about to be used
+
+
+def test_a_loaded_definition_goes_with_all_that_it_captured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "MAX_DEFINITION_BYTES", 1)
+    books = library(tmp_path)
+    packer = Packer(BlobStore(tmp_path, "y"))
+    first, second = packer.define(lambda: 1), packer.define(lambda: 2)
+    books.add([first])
+    loaded = weakref.ref(books.load(first.hash))
+    assert books.load(first.hash) is loaded()
+
+    books.add([second])
+
+    assert loaded() is None
+    assert not books.knows(run_of(first.hash))
+
+
+def test_classes_to_retry_on_that_went_are_asked_for_again(tmp_path: Path) -> None:
+    books = library(tmp_path)
+    books.add([Definition("a", "a", b"")])
+
+    assert books.knows(run_of("a"))
+    assert not books.knows(run_of("a", "classes"))
 
 
 def test_progress_is_reported_under_the_token_of_the_attempt() -> None:

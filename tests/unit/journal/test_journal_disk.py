@@ -553,15 +553,18 @@ def test_info_counts_without_a_master(path: Path) -> None:
         journal.commit([ended, dead], 1, 2.0)
         journal.commit([r.Redriven("b", "c", "x")], 1, 3.0)
         journal.commit([submitted("d"), r.Cancelled("d"), r.Forgotten(("d",))], 1, 4.0)
+        failed = r.Failed("e", 0, 0.0, "lost", b"", (), "", (), None, b"", b"")
+        journal.commit([submitted("e"), failed], 1, 5.0)
 
     found = info(path)
 
     size = found.pop("size_bytes")
     assert found == {
-        "finished": 2,
+        "finished": 3,
         "open": 1,
-        "turns": 7,
-        "records": 9,
+        "dead_letters": 1,
+        "turns": 8,
+        "records": 11,
         "epoch": 1,
         "format": 1,
     }

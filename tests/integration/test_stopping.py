@@ -1,0 +1,316 @@
+"""What an orderly stop keeps, what it costs, and how it is found again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import psutil
+import pytest
+
+import nbcluster
+from nbcluster import Cluster
+from nbcluster.cli import main
+from nbcluster.errors import ClosedError, TaskLostError
+from nbcluster.transport.rundir import cluster_dir
+from tests.conftest import Up
+from tests.helpers import eventually
+from tests.integration import calls
+
+END_S: Final = 20.0
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Path]:
+    """Return a file that does not exist; tasks wait for it. It exists after the test."""
+    path = tmp_path / "gate"
+    yield path
+    path.touch()
+
+
+def mark_and_wait(begun: str, gate: str) -> None:
+    Path(begun).touch()
+    calls.wait_for(gate)
+
+
+def is_running(cluster: Cluster) -> bool:
+    return bool(cluster.stats()["running"] == 1)
+
+
+def stop_and_keep(cluster: Cluster) -> None:
+    """Stop a cluster, and see its master end."""
+    master = psutil.Process(int(cluster.stats()["master_pid"]))
+    cluster.stop(keep=True)
+    master.wait(END_S)
+
+
+# --------------------------------------------------------------------------- without waiting
+
+
+def test_a_shutdown_without_waiting_stops_the_cluster_after_the_open_tasks(
+    up: Up, gate: Path
+) -> None:
+    cluster = up(1)
+    futures = [cluster.submit(calls.wait_for, str(gate), n) for n in range(3)]
+    master = psutil.Process(int(cluster.stats()["master_pid"]))
+
+    cluster.shutdown(wait=False)
+    cluster.options(priority=1).shutdown(wait=False)
+
+    with pytest.raises(ClosedError, match="after shutdown"):
+        cluster.options(priority=1).submit(abs, 1)
+    assert not any(future.done() for future in futures)
+    gate.touch()
+    assert [future.result(END_S) for future in futures] == [0, 1, 2]
+    cluster.shutdown()
+    assert not master.is_running()
+
+
+def test_a_shutdown_without_waiting_can_cancel_what_is_open(up: Up, gate: Path) -> None:
+    cluster = up(1)
+    futures = [cluster.submit(calls.wait_for, str(gate), n) for n in range(3)]
+    master = psutil.Process(int(cluster.stats()["master_pid"]))
+
+    cluster.shutdown(wait=False, cancel_futures=True)
+
+    eventually(lambda: all(future.cancelled() for future in futures))
+    master.wait(END_S)
+
+
+def test_a_program_ends_after_what_its_shutdown_did_not_wait_for(
+    home: Path, tmp_path: Path
+) -> None:
+    began, gate = tmp_path / "began", tmp_path / "gate"
+    program = f"""
+import nbcluster
+from tests.integration.test_stopping import mark_and_wait
+cluster = nbcluster.start(1)
+future = cluster.submit(mark_and_wait, {str(began)!r}, {str(gate)!r})
+future.add_done_callback(lambda future: print("ended", future.exception()))
+cluster.shutdown(wait=False)
+"""
+    running = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        eventually(began.exists)
+        gate.touch()
+        assert running.communicate(timeout=END_S)[0] == "ended None\n"
+    finally:
+        gate.touch()
+        running.kill()
+        running.wait()
+
+
+def test_a_start_waits_for_a_cluster_of_that_name_that_was_told_to_end(up: Up) -> None:
+    ending = up(1)
+    last = ending.submit(time.sleep, 0.3)
+    ending.shutdown(wait=False)
+
+    again = up(1, name=ending.name)
+
+    assert last.done()
+    assert again.submit(pow, 2, 3).result(END_S) == 8
+
+
+def test_a_connection_that_is_shut_down_without_waiting_leaves_the_cluster(up: Up) -> None:
+    cluster = up(1)
+
+    nbcluster.connect(cluster.name).shutdown(wait=False)
+
+    assert cluster.submit(abs, -1).result(END_S) == 1
+
+
+# --------------------------------------------------------------------------- what runs
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_stops_that_keep_the_journal_are_no_crashes(
+    up: Up, home: Path, gate: Path, tmp_path: Path, elsewhere: bool
+) -> None:
+    journal = tmp_path / "journal.db" if elsewhere else None
+    cluster = up(1, name="kept", journal=journal)
+    task = cluster.options(max_crashes=1).submit(calls.wait_for, str(gate), 7).id
+    for _ in range(3):
+        eventually(partial(is_running, cluster))
+        stop_and_keep(cluster)
+        cluster = up(1, name="kept", journal=journal)
+    gate.touch()
+
+    future = cluster.future(task)
+    assert future.result(END_S) == 7
+    assert future.crashes == 0
+    rows = cluster.attempts(task)
+    assert rows.attempt.tolist() == [1, 2, 3, 4]
+    assert rows.outcome.tolist() == ["given_back"] * 3 + ["succeeded"]
+
+
+def test_what_began_a_moment_before_the_stop_uses_its_number(
+    up: Up, home: Path, gate: Path
+) -> None:
+    cluster = up(1, name="kept")
+    begun = gate.with_name("begun")
+    psutil.Process(int(cluster.engines().pid.iloc[0])).suspend()  # it cannot tell what runs
+    task = cluster.submit(mark_and_wait, str(begun), str(gate)).id
+    eventually(begun.exists)
+    stop_and_keep(cluster)
+
+    cluster = up(1, name="kept")
+    gate.touch()
+
+    cluster.future(task).result(END_S)
+    assert cluster.attempts(task).attempt.tolist() == [1, 2]
+
+
+def test_what_may_run_once_only_is_lost_with_a_stop_that_keeps(
+    up: Up, home: Path, gate: Path
+) -> None:
+    cluster = up(1, name="kept")
+    future = cluster.options(delivery="at_most_once").submit(calls.wait_for, str(gate), 7)
+    eventually(future.running)
+    stop_and_keep(cluster)
+
+    cluster = up(1, name="kept")
+
+    with pytest.raises(TaskLostError):
+        cluster.future(future.id).result(END_S)
+
+
+# --------------------------------------------------------------------------- what is kept
+
+
+def test_an_explicit_keep_keeps_what_has_ended(up: Up, home: Path) -> None:
+    cluster = up(1, name="kept")
+    assert cluster.submit(len, "ab").result(END_S) == 2
+    stop_and_keep(cluster)
+
+    assert up(1, name="kept").stats()["succeeded"] == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_signal_keeps_dead_letters_and_not_what_has_ended_well(
+    up: Up, home: Path, fails: bool
+) -> None:
+    cluster = up(1, name="kept")
+    cluster.submit(calls.divide, 1, 0 if fails else 1).exception(END_S)
+    master = psutil.Process(int(cluster.stats()["master_pid"]))
+
+    master.send_signal(signal.SIGTERM)
+    master.wait(END_S)
+
+    assert cluster_dir("kept").path.exists() == fails
+    again = up(1, name="kept")
+    assert len(again.dead_letters()) == fails
+
+
+def test_a_kept_cluster_is_listed_and_can_be_removed(
+    up: Up, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = up(0, name="kept")
+    cluster.submit(len, "ab")
+    stop_and_keep(cluster)
+    assert nbcluster.clusters().state.to_dict() == {"kept": "kept"}
+    assert main(["list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["state"] == "kept"
+    assert main(["list"]) == 0
+    assert "nbcluster start --name kept" in capsys.readouterr().out
+
+    assert main(["stop", "kept"]) == 0
+    said = capsys.readouterr().out
+    assert "stopped already" in said
+    assert "nbcluster stop kept --cancel" in said
+    assert main(["status", "kept"]) == 1
+    assert "stopped already" in capsys.readouterr().err
+
+    assert main(["stop", "kept", "--cancel"]) == 0
+    assert not cluster_dir("kept").path.exists()
+    assert nbcluster.clusters().empty
+
+
+def test_stop_keep_says_what_is_kept_where_nothing_is_open(
+    up: Up, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = up(1, name="kept")
+    cluster.submit(calls.divide, 1, 0).exception(END_S)
+    master = psutil.Process(int(cluster.stats()["master_pid"]))
+
+    assert main(["stop", "kept", "--keep"]) == 0
+    master.wait(END_S)
+
+    assert "dead letters: 1" in capsys.readouterr().out
+    assert cluster_dir("kept").journal_file.exists()
+
+
+# --------------------------------------------------------------------------- a full disk
+
+ON_A_FULL_DISK: Final = """
+import contextlib, os, signal, sys, time, nbcluster
+from nbcluster.errors import JournalFullError
+from tests.helpers import eventually
+from tests.integration import calls
+disk, name = sys.argv[1:]
+cluster = nbcluster.start(1, name=name, journal=os.path.join(disk, "journal.db"), persist=True)
+ballast = open(os.path.join(disk, "ballast"), "wb", buffering=0)
+for size in (1 << 16, 1 << 12, 1):
+    with contextlib.suppress(OSError):
+        while True: ballast.write(bytes(size))
+first = cluster.options(group="later").submit(calls.size, os.urandom(60_000))
+eventually(lambda: cluster.stats()["disk_full"], 20)
+print("why first:", first.why())
+second = cluster.submit(len, "ab")
+second.exception(20)
+print("why second:", second.why())
+began = time.monotonic()
+print("tables:", cluster.tasks().state.tolist(), len(cluster.engines()), len(cluster.events()) > 0)
+for name, order in (("cancel", lambda: first.cancel()), ("scale", lambda: cluster.scale(3)),
+                    ("run", lambda: cluster.run(len, "ab"))):
+    try: print(f"{name}:", order())
+    except JournalFullError as error: print(f"{name}:", error)
+    except Exception as error: print(f"{name}: not as expected:", repr(error))
+master = cluster.stats()["master_pid"]
+print("age:", cluster.stats()["age_s"])
+cluster.stop(mode="drain")
+eventually(lambda: not os.path.exists(f"/proc/{master}"), 20)
+print("at once:", time.monotonic() - began < 8)
+"""
+
+
+def test_on_a_full_disk_questions_are_answered_orders_refused_and_stop_works(
+    home: Path, tmp_path: Path
+) -> None:
+    unshare = shutil.which("unshare")
+    if unshare is None or os.geteuid() != 0:
+        pytest.skip("a small disk can be mounted by root only")
+    mount = 'mount -t tmpfs -o size=2m,mode=700 none "$0" || exit 77; exec "$@"'
+    script = [sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path), "full"]
+
+    done = subprocess.run(
+        [unshare, "-m", "sh", "-c", mount, str(tmp_path), *script],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("mounting is not permitted here")
+    said = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    everything = done.stdout + done.stderr
+    for what in ("why first", "why second"):
+        assert "disk" in said.get(what, ""), everything
+    for what in ("cancel", "scale"):
+        assert "disk under the journal is full" in said.get(what, ""), everything
+        assert "was not taken" in said.get(what, ""), everything
+    assert "disk" in said.get("run", ""), everything
+    assert "not as expected" not in done.stdout, everything
+    assert said.get("tables") == "['pending'] 1 True", everything
+    assert (said.get("age"), said.get("at once")) == ("0.0", "True"), everything

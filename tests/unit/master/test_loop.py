@@ -1,0 +1,441 @@
+"""A master in this thread, turn by turn: its loop, journal and socket are real, its peers too."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import zmq
+
+from nbcluster.core import events as e
+from nbcluster.core.machine import Machine
+from nbcluster.core.memo import Timer
+from nbcluster.core.model import Definition, Ended, NewTask, State, Template
+from nbcluster.journal import MemoryJournal
+from nbcluster.master import outbox
+from nbcluster.master.config import MasterConfig
+from nbcluster.master.keeper import Keeper
+from nbcluster.master.loop import CATCH_UP_S, LONGEST_WAIT_MS, Loop
+from nbcluster.options import TaskOptions
+from nbcluster.transport.connection import Connection
+from nbcluster.transport.sockets import HIGH_WATER_MARK, Dealer, Router
+from nbcluster.wire import codec
+from nbcluster.wire import messages as m
+from tests.helpers import eventually
+
+KEY: Final = "key"
+QUIET_MS: Final = 20
+CLIENT: Final = "c1"
+
+
+class Master:
+    """One master; `turn` is one turn of its loop."""
+
+    def __init__(self, directory: Path) -> None:
+        (directory / "blobs").mkdir()
+        self.address = f"ipc://{directory}/m"
+        self.connection = Connection(
+            name="one",
+            epoch=1,
+            address=self.address,
+            key=KEY,
+            pid=os.getpid(),
+            host="here",
+            python="3.11",
+            version="1",
+            directory=str(directory),
+            run=str(directory),
+            blobs=str(directory / "blobs"),
+            persist=False,
+        )
+        config = MasterConfig(
+            name="one", directory=str(directory), journal="", own_journal=True, engines=0
+        )
+        poller = select.poll()
+        keeper = Keeper(directory / "connection.json", None, poller, directory, config)
+        self.machine = Machine()
+        self.journal = MemoryJournal()
+        self.journal.replay(_Nothing())
+        epoch = self.journal.begin_epoch()
+        self.journal.commit(self.machine.begin(epoch, 1.0), epoch, 1.0)
+        router = Router(self.address, codec.MAX_FRAME_BYTES)
+        self.loop = Loop(
+            config, self.connection, self.machine, self.journal, router, keeper, poller
+        )
+
+    def blob(self, name: str) -> Path:
+        return Path(self.connection.blobs) / name
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        """Make turns until ``condition()``; return what it returned."""
+
+        def after_a_turn() -> Any:
+            self.loop.turn()
+            return condition()
+
+        return eventually(after_a_turn)
+
+    def fill_disk(self) -> None:
+        """Have no commit succeed any more; `make_room` ends that."""
+        for _ in range(10_000):
+            self.journal.fail("full")
+
+    def make_room(self) -> None:
+        self.journal._failures.clear()
+
+
+class _Nothing:
+    """Takes in the journal of a new cluster, which is empty."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(name)
+
+
+@pytest.fixture
+def master() -> Iterator[Master]:
+    """Return a master without engines."""
+    directory = Path(tempfile.mkdtemp(prefix="nbl"))
+    master = Master(directory)
+    yield master
+    master.loop.close()
+    master.journal.disk.close()
+    shutil.rmtree(directory)
+
+
+class Peer:
+    """Says what it likes to the master, and keeps what it hears."""
+
+    def __init__(self, master: Master) -> None:
+        self._dealer = Dealer(master.address)
+        self._master = master
+
+    def say(self, *messages: Any) -> None:
+        for message in messages:
+            self._dealer.send(codec.encode(message))
+
+    def hear(self, kind: type, read: Callable[[bytes], Any] = codec.to_client) -> Any:
+        """Return the next message of that kind."""
+
+        def heard() -> Any:
+            frame = self._dealer.receive()
+            message = None if frame is None else read(frame)
+            return message if isinstance(message, kind) else None
+
+        return self._master.until(heard)
+
+    def greet(self) -> None:
+        self.say(client_hello())
+        self.hear(m.Welcome)
+
+    def close(self) -> None:
+        self._dealer.close()
+
+
+@pytest.fixture
+def peer(master: Master) -> Iterator[Peer]:
+    """Return a peer that has not greeted."""
+    peer = Peer(master)
+    yield peer
+    peer.close()
+
+
+class Deaf:
+    """A peer that greets, and reads only when it is told to: as one that is stopped."""
+
+    def __init__(self, master: Master, hello: m.Hello) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.linger = 0
+        self._socket.rcvhwm, self._socket.rcvbuf = 1, 4096
+        self._socket.connect(master.address)
+        self._socket.send(codec.encode(hello))
+
+    def read(self) -> list[bytes]:
+        """Return what has come, and what follows it at once."""
+        frames = []
+        while self._socket.poll(QUIET_MS):
+            frames.append(self._socket.recv(zmq.NOBLOCK))
+        return frames
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()
+
+
+@pytest.fixture
+def deaf(master: Master) -> Iterator[Callable[[m.Hello], Deaf]]:
+    """Return what makes peers that do not read."""
+    made: list[Deaf] = []
+
+    def make(hello: m.Hello) -> Deaf:
+        made.append(Deaf(master, hello))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def client_hello() -> m.ClientHello:
+    return m.ClientHello(KEY, CLIENT, "1", m.PROTOCOL, "3.11", os.getpid(), "elsewhere")
+
+
+def engine_hello() -> m.EngineHello:
+    return m.EngineHello(
+        KEY, "e", "1", m.PROTOCOL, "3.11", os.getpid(), "elsewhere", ("default",), 0
+    )
+
+
+def submit(number: int, *tasks: NewTask, **options: Any) -> m.Submit:
+    template = Template("f", TaskOptions(**options))
+    return m.Submit(number, [Definition("f", "f", b"code")], [template], list(tasks))
+
+
+def overwhelm(master: Master, name: str) -> bool:
+    """Send until a message is not taken any more; return whether the peer kept its session."""
+    session = master.until(lambda: master.loop.sessions.by_name.get(name))
+    news = m.Updates(0, 0, [], [], [], []) if session.role == "client" else m.SetSlots(0)
+    for _ in range(10 * HIGH_WATER_MARK):
+        if not master.loop.send(session, news):
+            break
+    return master.loop.sessions.by_name.get(name) is session
+
+
+# --------------------------------------------------------------------------- who does not read
+
+
+def test_a_client_that_was_stopped_keeps_its_session_and_sees_what_it_missed(
+    master: Master, deaf: Callable[[m.Hello], Deaf], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = deaf(client_hello())
+    with caplog.at_level(logging.WARNING):
+        assert overwhelm(master, CLIENT)
+        session = master.loop.sessions.by_name[CLIENT]
+        end = Ended("t", State.SUCCEEDED, "", 1, 0, 0, "e", 1.0, 1.0, 1.0, b"")
+        outbox.send_news(master.loop, {CLIENT: e.News(ended=[end])})
+        tries = session.sent + 3
+        master.until(lambda: session.sent >= tries)  # it is tried again and again, in vain
+        assert session.behind
+
+    heard: list[Any] = []
+
+    def last() -> int:
+        heard.extend(codec.to_client(frame) for frame in client.read())
+        return heard[-1].number if heard and isinstance(heard[-1], m.Updates) else 0
+
+    number = master.until(last)
+
+    assert not session.behind
+    assert number == session.sent > 1  # one was told before that never came: a gap
+    assert not any(x.ended for x in heard if isinstance(x, m.Updates))
+    assert len(caplog.messages) == 1
+
+
+def test_the_loop_wakes_for_a_client_that_is_behind(
+    master: Master, deaf: Callable[[m.Hello], Deaf]
+) -> None:
+    deaf(client_hello())
+    overwhelm(master, CLIENT)
+
+    wait_ms = master.loop._wait_ms()
+
+    assert wait_ms is not None
+    assert wait_ms <= CATCH_UP_S * 1000 + 1
+
+
+def test_what_was_submitted_while_a_client_was_behind_is_acknowledged_after_it(
+    master: Master, deaf: Callable[[m.Hello], Deaf]
+) -> None:
+    client = deaf(client_hello())
+    overwhelm(master, CLIENT)
+    client._socket.send(codec.encode(submit(7, NewTask("t", 0, b""))))
+    master.until(lambda: "t" in master.machine.state.tasks)
+
+    def acked() -> bool:
+        heard = [codec.to_client(frame) for frame in client.read()]
+        return any(isinstance(x, m.Updates) and x.acked == 7 for x in heard)
+
+    assert master.until(acked)
+
+
+def test_an_engine_that_does_not_read_loses_its_session_and_is_told_when_it_beats(
+    master: Master, deaf: Callable[[m.Hello], Deaf]
+) -> None:
+    engine = deaf(engine_hello())
+
+    assert not overwhelm(master, "e")
+    engine.read()
+    engine._socket.send(codec.encode(m.Beat([], [], 0)))
+
+    def is_told() -> bool:
+        heard = [codec.to_engine(frame) for frame in engine.read()]
+        return any(isinstance(x, m.GreetAgain) for x in heard)
+
+    assert master.until(is_told)
+    assert master.loop.sessions.dropped == 0
+
+
+# --------------------------------------------------------------------------- strangers
+
+
+def test_what_a_forgotten_client_has_on_the_way_is_answered_once_and_costs_it_nothing(
+    master: Master, peer: Peer
+) -> None:
+    peer.greet()
+    master.loop.sessions.close(master.loop.sessions.by_name[CLIENT])
+
+    peer.say(*(submit(i, NewTask(f"t{i}", 0, b"")) for i in range(50)))
+    peer.hear(m.GreetAgain)
+    peer.say(client_hello())
+
+    def welcomed() -> Any:
+        message = peer.hear(object)
+        assert not isinstance(message, m.GreetAgain), "asked for each message"
+        return isinstance(message, m.Welcome)
+
+    assert eventually(welcomed)
+    assert master.loop.sessions.dropped == 0
+    assert not master.machine.state.tasks
+
+
+def test_who_is_forgotten_twice_is_asked_to_greet_twice(master: Master, peer: Peer) -> None:
+    for _ in range(2):
+        peer.greet()
+        master.loop.sessions.close(master.loop.sessions.by_name[CLIENT])
+
+        peer.say(m.Watch(["t"]))
+
+        assert peer.hear(m.GreetAgain)
+
+
+def test_what_no_peer_says_is_malformed_also_of_a_stranger(master: Master, peer: Peer) -> None:
+    peer.say(["nonsense"], m.Welcome(1, "", "", 0.0))
+
+    master.until(lambda: master.loop.sessions.dropped == 2)
+
+
+# --------------------------------------------------------------------------- far times
+
+
+@pytest.mark.parametrize("years", [1, 1e6, float("inf")])
+def test_what_is_due_in_years_is_looked_at_within_the_hour(master: Master, years: float) -> None:
+    master.machine.memo.at(master.loop.now + years * 365 * 86_400.0, Timer.EXPIRE, "t")
+
+    wait_ms = master.loop._wait_ms()
+
+    assert wait_ms == LONGEST_WAIT_MS
+    poller = select.poll()
+    read, write = os.pipe()
+    os.write(write, b"x")
+    poller.register(read, select.POLLIN)
+    assert poller.poll(wait_ms)  # it is a time that can be waited for
+    os.close(read)
+    os.close(write)
+
+
+@pytest.mark.parametrize("options", [{"expires": 40 * 86_400.0}, {"expires": 1e300}, {}])
+def test_a_task_with_any_times_leaves_a_time_to_wait_for(
+    master: Master, peer: Peer, options: dict[str, Any]
+) -> None:
+    peer.greet()
+    peer.say(submit(1, NewTask("t", 0, b""), **options))
+    master.until(lambda: "t" in master.machine.state.tasks)
+
+    assert (master.loop._wait_ms() or 0.0) <= LONGEST_WAIT_MS
+
+
+# --------------------------------------------------------------------------- full disk
+
+
+def test_a_submission_that_waits_for_room_may_be_sent_again_and_is_not_refused(
+    master: Master, peer: Peer
+) -> None:
+    peer.greet()
+    master.blob("buffer").touch()
+    waits = submit(1, NewTask("t", 0, b"", ("buffer",)))
+    master.fill_disk()
+    peer.say(waits)
+    master.until(lambda: master.loop.disk_is_full)
+
+    peer.say(waits, submit(2, NewTask("u", 0, b"")))
+    refusal = peer.hear(m.NotTaken)
+    assert refusal.number == 2
+    assert master.blob("buffer").exists()
+
+    master.make_room()
+    assert peer.hear(m.Updates).acked == 1
+    assert list(master.machine.state.tasks) == ["t"]
+
+
+def test_a_submission_that_waits_for_room_is_known_in_the_next_session_too(
+    master: Master, peer: Peer
+) -> None:
+    peer.greet()
+    master.blob("buffer").touch()
+    waits = submit(1, NewTask("t", 0, b"", ("buffer",)))
+    master.fill_disk()
+    peer.say(waits)
+    master.until(lambda: master.loop.disk_is_full)
+    master.loop.sessions.close(master.loop.sessions.by_name[CLIENT])
+    peer.greet()
+
+    peer.say(waits, submit(2, NewTask("u", 0, b"")))
+
+    assert peer.hear(m.NotTaken).number == 2
+    assert master.blob("buffer").exists()
+
+
+def test_the_answer_to_a_submission_that_waits_for_room_comes_when_there_is_some(
+    master: Master, peer: Peer
+) -> None:
+    peer.greet()
+    waits = submit(1, NewTask("t", 9, b""))  # it is refused, and its function must be on record
+    master.fill_disk()
+    peer.say(waits)
+    master.until(lambda: master.loop.disk_is_full)
+
+    peer.say(waits, submit(2, NewTask("u", 0, b"")))
+    assert peer.hear(m.NotTaken).number == 2
+    master.make_room()
+
+    assert [code for _, code, _ in peer.hear(m.Updates).refused] == ["OptionError"]
+
+
+def test_the_buffers_of_what_a_full_disk_refuses_are_removed(master: Master, peer: Peer) -> None:
+    peer.greet()
+    peer.say(submit(1, NewTask("t", 0, b"")))
+    master.fill_disk()
+    master.until(lambda: master.loop.disk_is_full)
+    master.blob("buffer").touch()
+
+    peer.say(submit(2, NewTask("u", 0, b"", ("buffer",))))
+
+    assert peer.hear(m.NotTaken).number == 2
+    assert not master.blob("buffer").exists()
+
+
+# --------------------------------------------------------------------------- who comes and goes
+
+
+def test_the_core_knows_which_clients_are_here(master: Master, peer: Peer) -> None:
+    peer.greet()
+    assert master.machine.memo.clients == {CLIENT}
+
+    peer.say(m.Bye())
+
+    master.until(lambda: not master.machine.memo.clients)
+
+
+def test_a_client_whose_process_ends_is_not_here_any_more(master: Master, peer: Peer) -> None:
+    peer.greet()
+
+    master.loop.sessions._process_ended(master.loop.sessions.by_name[CLIENT])
+
+    master.until(lambda: not master.machine.memo.clients)
