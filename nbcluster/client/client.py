@@ -130,6 +130,7 @@ class Client:
             raise ClosedError(str(self._closed))  # closed meanwhile, so nobody would end it
         task = NewTask(name, 0, payload, blobs, options.name, options.key, after)
         waiting = self._link.outgoing.add(task, call)
+        future._is_out = True
         if waiting == 1:
             now = time.monotonic()
             if now - self._sent_at > QUIET_S:
@@ -259,6 +260,7 @@ class Client:
         future = self._futures.get(task)
         if future is None:
             future = Future(self, task, name)
+            future._is_out = True
             self._futures[task] = future
             self._link.send(m.Watch([task]))
         return future
@@ -303,7 +305,11 @@ class Client:
         for task, code, args in news.refused:
             self._on_refused(task, from_code(code, tuple(args)))
         if news.number != self._expected:
-            self._watch_all()  # something was dropped on the way: ask where everything is
+            # Something was dropped on the way: ask where everything is.
+            self.asks.fail(
+                ClusterConnectionError("the answer was lost; what was asked may be done")
+            )
+            self._watch_all()
         self._expected = news.number + 1
 
     def _on_refused(self, task: str, error: NbclusterError) -> None:
@@ -338,8 +344,11 @@ class Client:
             self._aliases.setdefault(known, []).append(future)
 
     def _watch_all(self) -> None:
-        unsent = self._link.outgoing.unsent()  # the master cannot know these yet
-        names = [name for name in list(self._futures) if name not in unsent]
+        # The master cannot know what is not in the outbox yet, or has not left it: in this order,
+        # since other threads submit meanwhile.
+        known = [name for name, future in list(self._futures.items()) if future._is_out]
+        unsent = self._link.outgoing.unsent()
+        names = [name for name in known if name not in unsent]
         for first in range(0, len(names), 5_000):
             self._link.send(m.Watch(names[first : first + 5_000]))
 

@@ -79,6 +79,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         self.name = name
         self._moved = None
         self._ended = None
+        self._is_out = False  #: it has been in the outbox, so that the master may know it
         self._opened = False  #: the payload was unpickled into ``_result`` or ``_exception``
         self._views: list[memoryview] | None = None  #: of its blobs, until it is opened
         self._output: dict[int, bytearray] | None = None

@@ -30,7 +30,7 @@ def decide_submissions(
     for submission in submissions:
         yield from _learn_shared(state, memo, submission, now)
         numbers = [state.template_numbers[template] for template in submission.templates]
-        defined = [state.defines(template.fn) for template in submission.templates]
+        defined = [_is_defined(state, template) for template in submission.templates]
         plain = [_is_plain(template) for template in submission.templates]
         client, news = submission.client, step.news_for(submission.client)
         for new in submission.tasks:
@@ -79,6 +79,12 @@ def _is_refused(state: ClusterState, memo: Memo, new: NewTask, news: News) -> bo
         refuse(news, new.id, BusyError(memo.limits.max_pending, RETRY_AFTER_S))
         return True
     return False
+
+
+def _is_defined(state: ClusterState, template: Template) -> bool:
+    """Return whether all that such tasks need to run is there."""
+    retry_on = template.options.retry_on
+    return state.defines(template.fn) and (not retry_on or state.defines(retry_on))
 
 
 def _is_plain(template: Template) -> bool:

@@ -211,7 +211,9 @@ class Intake:
         config = self._loop.config
         for what, path in (("directory", config.directory), ("journal", config.journal)):
             if _is_gone(path):
-                self._loop.stop(f"its {what} {path} was removed")
+                self._loop.stop_when_drained(
+                    "now", keep=False, why=f"its {what} {path} was removed"
+                )
         batch.rare.append(
             e.EngineBeat(session.name, message.running, message.progress, message.rss_bytes)
         )

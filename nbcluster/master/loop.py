@@ -94,7 +94,7 @@ class Loop:
         self._owed: list[r.Record] = []  #: records that a full disk did not take
         self._held: list[e.Step] = []  #: what may be sent only when those are durable
         self._catch_up_at = 0.0  #: when clients that are behind are tried again; 0: there are none
-        self._stop_mode = ""
+        self._stop_mode = self._why = ""
         self._keep = False  #: somebody said so
         self._signalled = False
         self._has_old = False  #: more of the journal's log is to be cleaned
@@ -375,9 +375,9 @@ class Loop:
 
     # ------------------------------------------------------------------ stopping
 
-    def stop_when_drained(self, mode: str, *, keep: bool) -> None:
+    def stop_when_drained(self, mode: str, *, keep: bool, why: str = "stopped") -> None:
         """Stop after this turn, or with ``drain`` when the engines have left."""
-        self._stop_mode, self._keep = mode, keep
+        self._stop_mode, self._keep, self._why = mode, keep, why
         limit = self.machine.memo.limits.drain_s + 5 if mode == "drain" else 0.0
         self._stop_by = time.time() + limit
 
@@ -399,7 +399,7 @@ class Loop:
         drained = not self.machine.state.engines or self.disk_is_full
         if self._stop_mode == "drain" and not drained and time.time() < self._stop_by:
             return
-        self.stop("stopped")
+        self.stop(self._why)
 
     def stop(self, reason: str) -> None:
         """End engines, tell clients, and leave the loop."""
@@ -425,7 +425,8 @@ class Loop:
         ]
         step = self.machine.handle(e.Batch(rare=left), max(self.now, time.time()))
         try:
-            self._commit(step.records)
+            if self._commit(step.records):
+                outbox.send_news(self, step.news)
         except JournalError as error:  # the next start takes it for a crash
             log.warning("what runs could not be put on record as given back: %s", error)
 

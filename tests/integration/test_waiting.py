@@ -15,6 +15,7 @@ import pytest
 
 import nbcluster
 from nbcluster import Cluster
+from nbcluster.client.future import Future
 from nbcluster.errors import ClosedError
 from tests.conftest import Up
 from tests.helpers import eventually, has_ended
@@ -156,3 +157,15 @@ def test_a_client_that_the_master_refuses_later_on_is_told(cluster: Cluster) -> 
         future.result(END_S)
     cluster.cancel(future.id)
     handle.close()
+
+
+def test_a_task_that_is_about_to_be_submitted_is_not_asked_for(cluster: Cluster) -> None:
+    client = cluster._client
+    future: Future[int] = Future(client, "about-to-be", "f")
+    client._futures[future.id] = future
+
+    client.on_session(again=True)  # another thread finds that the connection was lost
+    cluster.stats()  # answered after all that was asked before
+
+    assert not future.done()
+    del client._futures[future.id]

@@ -196,6 +196,12 @@ def test_a_task_whose_function_is_not_there_is_refused(story: Story) -> None:
     assert refused(story.handle(e.Batch(submissions=[late]))) == ["UnknownIdError"]
 
 
+def test_a_task_whose_exceptions_to_retry_on_are_not_there_is_refused(story: Story) -> None:
+    late = submission("t", retry_on="classes")
+
+    assert refused(story.handle(e.Batch(submissions=[late]))) == ["UnknownIdError"]
+
+
 def test_released_buffers_of_results_are_garbage(story: Story) -> None:
     story.engine()
     story.finish(only(story.submit("t")), blobs=("out",))
