@@ -243,6 +243,10 @@ class ClusterTimeoutError(ClusterError, TimeoutError):
     """The master, or as many engines as were asked for, did not answer in time."""
 
 
+class MasterLostError(ClusterConnectionError, BrokenExecutor):
+    """The master of a `ClusterExecutor` has ended, and with it all that was open."""
+
+
 class RefusedError(ClusterConnectionError, PermissionError):
     """The master refused this peer: wrong key, other version, other Python."""
 

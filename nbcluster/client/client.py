@@ -74,6 +74,7 @@ class Client:
         self._lock = threading.Lock()
         self.echo: Callable[[Ended], None] | None = None
         self.on_broken: Callable[[str], None] | None = None
+        self.on_master_lost: Callable[[], None] | None = None
 
     def open(self, timeout_s: float) -> None:
         """Connect; see `Link.open`."""
@@ -125,12 +126,16 @@ class Client:
         after = tuple(task_id(f, "after=") for f in options.after) if options.after else ()
         name = f"{self.id}-{next(self._numbers)}"
         future: Future[Any] = Future(self, name, options.name or definition.name)
-        self._futures[name] = future
-        if self._closed is not None and self._futures.pop(name, None) is not None:
-            raise ClosedError(str(self._closed))  # closed meanwhile, so nobody would end it
-        task = NewTask(name, 0, payload, blobs, options.name, options.key, after)
-        waiting = self._link.outgoing.add(task, call)
-        future._is_out = True
+        try:
+            self._futures[name] = future
+            if self._closed is not None:
+                raise ClosedError(str(self._closed))  # closed meanwhile, so nobody would end it
+            task = NewTask(name, 0, payload, blobs, options.name, options.key, after)
+            waiting = self._link.outgoing.add(task, call)
+            future._is_out = True
+        except BaseException:  # an interrupt too: nobody has this future, and nothing will end it
+            self._futures.pop(name, None)
+            raise
         if waiting == 1:
             now = time.monotonic()
             if now - self._sent_at > QUIET_S:
@@ -363,6 +368,8 @@ class Client:
         """The master is gone: nobody will answer what was asked of it."""
         self._loss.begin()
         self.asks.fail(ClusterConnectionError(self.lost_text()))
+        if self.on_master_lost is not None:
+            self.on_master_lost()
 
     def on_forgotten(self) -> None:
         """The master dropped our session: it has not seen what was asked since."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import pickle
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from nbcluster.calls import initialize
+from nbcluster.client.client import Client
 from nbcluster.client.cluster import Cluster
 from nbcluster.client.future import Future
 from nbcluster.client.mapping import Chunks, MapIterator
@@ -21,6 +23,7 @@ from nbcluster.core.model import Ended
 from nbcluster.errors import (
     ClosedError,
     InitializerError,
+    MasterLostError,
     NbclusterError,
     OptionError,
     OptionTypeError,
@@ -36,6 +39,13 @@ log = logging.getLogger("concurrent.futures")
 
 _exiting = False
 _executors: weakref.WeakSet[ClusterExecutor] = weakref.WeakSet()
+
+
+def _end(client: Client, reap: Callable[[], None]) -> None:
+    """End an executor whose master has ended: nobody but its user could start the next one."""
+    text = "the master of this executor has ended, and with it what was open; make a new one"
+    client.on_end(MasterLostError(text))
+    reap()
 
 
 class ClusterExecutor(Cluster):
@@ -90,6 +100,7 @@ class ClusterExecutor(Cluster):
                 note(text)
 
         cluster._client.on_broken = note_broken
+        cluster._client.on_master_lost = functools.partial(_end, cluster._client, cluster._reap)
         # As the standard pools: one that nobody holds any more ends after its work.
         self._let_go = weakref.finalize(self, cluster.shutdown, wait=False)
         if initializer is not None:

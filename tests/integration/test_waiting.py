@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import os
 import signal
 import time
@@ -169,3 +170,37 @@ def test_a_task_that_is_about_to_be_submitted_is_not_asked_for(cluster: Cluster)
 
     assert not future.done()
     del client._futures[future.id]
+
+
+def test_an_executor_whose_master_is_killed_fails_what_is_open_and_ends(up: Up) -> None:
+    with nbcluster.ClusterExecutor(1) as executor:
+        future = executor.submit(time.sleep, 600)
+        eventually(future.running)
+        engine = psutil.Process(int(executor.engines().pid.iloc[0]))
+        os.kill(int(executor.stats()["master_pid"]), signal.SIGKILL)
+
+        assert isinstance(future.exception(END_S), concurrent.futures.BrokenExecutor)
+        with pytest.raises(RuntimeError):
+            executor.submit(abs, 1)
+
+    eventually(lambda: has_ended(engine))
+    assert not Path(executor.directory).exists()
+
+
+# An interrupt that comes in a finalizer is lost, and Python says so.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_in_submit_leaves_no_future_that_never_ends(cluster: Cluster) -> None:
+    cluster.submit(abs, 1).result(END_S)
+    former = signal.signal(signal.SIGVTALRM, signal.default_int_handler)
+    try:
+        for number in range(60):
+            until = time.monotonic() + 1.0  # one that comes in a finalizer is lost
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_VIRTUAL, 0.003 + number / 3_000)
+                while time.monotonic() < until:
+                    cluster.submit(abs, 1)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+        signal.signal(signal.SIGVTALRM, former)
+
+    eventually(lambda: not cluster._client.open_futures(), END_S)
