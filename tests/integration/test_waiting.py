@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import os
 import signal
 import time
@@ -185,22 +184,3 @@ def test_an_executor_whose_master_is_killed_fails_what_is_open_and_ends(up: Up) 
 
     eventually(lambda: has_ended(engine))
     assert not Path(executor.directory).exists()
-
-
-# An interrupt that comes in a finalizer is lost, and Python says so.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_in_submit_leaves_no_future_that_never_ends(cluster: Cluster) -> None:
-    cluster.submit(abs, 1).result(END_S)
-    former = signal.signal(signal.SIGVTALRM, signal.default_int_handler)
-    try:
-        for number in range(60):
-            until = time.monotonic() + 1.0  # one that comes in a finalizer is lost
-            with contextlib.suppress(KeyboardInterrupt):
-                signal.setitimer(signal.ITIMER_VIRTUAL, 0.003 + number / 3_000)
-                while time.monotonic() < until:
-                    cluster.submit(abs, 1)
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
-        signal.signal(signal.SIGVTALRM, former)
-
-    eventually(lambda: not cluster._client.open_futures(), END_S)
