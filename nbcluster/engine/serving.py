@@ -10,6 +10,7 @@ from pathlib import Path
 from nbcluster import ids
 from nbcluster.engine.children import Nursery
 from nbcluster.engine.options import EngineOptions
+from nbcluster.engine.signals import StopSignals
 from nbcluster.engine.slots import Slots
 
 
@@ -28,6 +29,7 @@ def serve(options: EngineOptions) -> int:
     nursery = Nursery(
         options.connection, _run_directory(options), options.memory_limit, options.imports
     )
+    signals = StopSignals()  # before there is anything to clean up
     slots = Slots(engine, nursery, options.slots)
     slots.fill(time.monotonic())
 
@@ -35,7 +37,7 @@ def serve(options: EngineOptions) -> int:
     from nbcluster.engine.connecting import MasterLink
     from nbcluster.engine.supervisor import Supervisor
 
-    supervisor = Supervisor(options, slots, MasterLink(options.connection))
+    supervisor = Supervisor(options, slots, MasterLink(options.connection), signals)
     code = supervisor.serve()
     print(f"processed {supervisor.processed}", flush=True)
     return code

@@ -62,9 +62,13 @@ class Supervisor:
         Its executors, which may have been started already.
     link
         The way to the master.
+    signals
+        Those that end it, taken since before the executors were started.
     """
 
-    def __init__(self, options: EngineOptions, slots: Slots, link: MasterLink) -> None:
+    def __init__(
+        self, options: EngineOptions, slots: Slots, link: MasterLink, signals: StopSignals
+    ) -> None:
         self._slots = slots
         self._link = link
         self._outbox = Outbox(slots.engine, options.groups, link)
@@ -76,7 +80,7 @@ class Supervisor:
         self._master_fd = -1
         self._exit: int | None = None
         self._dies_with_owner = False
-        self._signals = StopSignals()
+        self._signals = signals
         self._stops = 0  #: signals obeyed
         self._tells = options.tells
         self._drain_due = _NEVER
