@@ -133,9 +133,15 @@ class Client:
             task = NewTask(name, 0, payload, blobs, options.name, options.key, after)
             waiting = self._link.outgoing.add(task, call)
             future._is_out = True
+            self._send_on(waiting)
         except BaseException:  # an interrupt too: nobody has this future, and nothing will end it
             self._futures.pop(name, None)
+            self._link.wake()
             raise
+        return future
+
+    def _send_on(self, waiting: int) -> None:
+        """Send the outbox if it is time, or have it sent."""
         if waiting == 1:
             now = time.monotonic()
             if now - self._sent_at > QUIET_S:
@@ -146,7 +152,6 @@ class Client:
         elif waiting >= FLUSH_AT:
             self._link.flush()
             self._sent_at = time.monotonic()
-        return future
 
     def _call(self, definition: Definition, options: CallOptions) -> Call:
         """Return what all calls of this function with these options share."""

@@ -26,10 +26,11 @@ from typing import Any, Final
 from nbcluster._version import __version__
 from nbcluster.client.interrupts import DeferredInterrupt
 from nbcluster.client.listener import Listener
+from nbcluster.client.masterprocess import MasterProcess
 from nbcluster.client.outgoing import Outgoing
 from nbcluster.errors import ClusterConnectionError, ClusterTimeoutError, RefusedError
 from nbcluster.transport.connection import Connection, read_connection
-from nbcluster.transport.descriptors import wakeup_pipe
+from nbcluster.transport.descriptors import Wakeup
 from nbcluster.transport.sockets import Dealer
 from nbcluster.wire import codec
 from nbcluster.wire import messages as m
@@ -61,10 +62,10 @@ class Link:
         self._was_woken = False  #: there may be something to do beside receiving
         self._sleeps = False  #: whoever receives is, or is about to be, asleep
         self._led_at = 0.0
-        self._wake_r, self._wake_w = wakeup_pipe()
+        self._wakeup = Wakeup()
         self._dealer: Dealer | None = None
         self.connection: Connection | None = None
-        self._pidfd = -1
+        self._process = MasterProcess()
         self._poll: Callable[[float | None], list[tuple[int, int]]] = lambda wait: []
         self.welcome: m.Welcome | None = None
         self.refusal = ""
@@ -122,25 +123,12 @@ class Link:
                 self._dealer.close()
             self.connection = connection
             self._dealer = Dealer(connection.address)
-            self._lost = False
             poller = select.poll()
             poller.register(self._dealer.fd, select.POLLIN)
-            poller.register(self._wake_r, select.POLLIN)
-            self._watch_master(connection, poller)
+            poller.register(self._wakeup.fd, select.POLLIN)
+            self._lost = not self._process.watch(connection, poller)
             self._poll = poller.poll
         self._greet()
-
-    def _watch_master(self, connection: Connection, poller: select.poll) -> None:
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
-        if connection.host == socket.gethostname() and hasattr(os, "pidfd_open"):
-            try:
-                self._pidfd = os.pidfd_open(connection.pid)
-            except ProcessLookupError:
-                self._lost = True
-            else:
-                poller.register(self._pidfd, select.POLLIN)
 
     def _greet(self) -> None:
         connection = self.connection
@@ -195,8 +183,10 @@ class Link:
 
     def _flush(self) -> None:
         if self._dealer is not None and self.welcome is not None and not self._lost:
-            for frame in self.outgoing.take():
+            outgoing = self.outgoing
+            while (frame := outgoing.next()) is not None:
                 self._dealer.send(frame)
+                outgoing.sent()
 
     def soon(self) -> None:
         """Have the outbox sent soon, by the thread that receives."""
@@ -205,10 +195,7 @@ class Link:
 
     def wake(self, _: object = None) -> None:
         """Have the thread that receives look around. Takes no lock: a collector may call it."""
-        try:
-            os.write(self._wake_w, b"w")
-        except (BlockingIOError, OSError):
-            return  # the pipe is full of wake-ups, or closed: either way no more is needed
+        self._wakeup.call()
 
     # ------------------------------------------------------------------ receiving
 
@@ -277,20 +264,14 @@ class Link:
             self._sleeps = False
             self._was_woken = not got
             for fd, _ in got:
-                if fd == self._wake_r:
+                if fd == self._wakeup.fd:
                     self._was_woken = True
-                    self._drain_wake()
-                elif fd == self._pidfd:
+                    self._wakeup.drain()
+                elif fd == self._process.fd:
                     self._lost = True
         self._sleeps = False
         self._pump()
         return not self._lost
-
-    def _drain_wake(self) -> None:
-        try:
-            os.read(self._wake_r, 4096)
-        except BlockingIOError:
-            return
 
     def _pump(self) -> None:
         """Take all that has come off the socket and hand it on. Needs ``_role``."""
@@ -388,15 +369,14 @@ class Link:
             with suppress(OSError, ClusterConnectionError):
                 connection = read_connection(self.connection_file)
         if connection is None or connection == self.connection:
-            select.select([self._wake_r], [], [], None if self._is_over else LOOK_S)
-            self._drain_wake()
+            select.select([self._wakeup.fd], [], [], None if self._is_over else LOOK_S)
+            self._wakeup.drain()
             return
         self._attach(connection)
 
     def await_master_exit(self, timeout_s: float) -> None:
         """Wait for the master's process to end, so that nothing of it is in the way any more."""
-        if self._pidfd >= 0:
-            select.select([self._pidfd], [], [], timeout_s)
+        self._process.await_end(timeout_s)
 
     # ------------------------------------------------------------------ closing
 
@@ -413,7 +393,8 @@ class Link:
         # Other threads of the parent may have held them; there are no others here.
         self._lock, self._role = threading.Lock(), threading.Lock()
         self._leader = None
-        self._wake_r = self._wake_w = self._pidfd = -1
+        self._process.disown()
+        self._wakeup.disown()
 
     def close(self, *, polite: bool = True) -> None:
         """End the session and the I/O thread."""
@@ -440,7 +421,5 @@ class Link:
                     self._dealer.send(codec.encode(m.Bye()))
                 self._dealer.flush_and_close()
                 self._dealer = None
-            for fd in (self._wake_r, self._wake_w, self._pidfd):
-                if fd >= 0:
-                    os.close(fd)
-            self._wake_r = self._wake_w = self._pidfd = -1
+            self._process.close()
+            self._wakeup.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import Final
 
 from nbcluster.core.model import Definition, NewTask, Template
@@ -29,7 +30,7 @@ class Outgoing:
         self._tasks: list[tuple[NewTask, Call]] = []
         self._number = 0
         self.unacknowledged: dict[int, bytes] = {}
-        self._to_send: list[bytes] = []
+        self._to_send: deque[bytes] = deque()
         self._known: dict[str, float] = {}  #: definitions the master was sent, and when
         self._oldest_at = 0.0
 
@@ -43,12 +44,19 @@ class Outgoing:
         self._tasks.append((task, call))  # one append: threads that submit need no lock
         return len(self._tasks)
 
-    def take(self) -> list[bytes]:
-        """Return the messages to send now."""
-        while self._tasks:
+    def next(self) -> bytes | None:
+        """Return the message to send now; it stays the next one until `sent` is called.
+
+        The master takes an acknowledgement of one message as that of all before it, so none may
+        be left out. One that is sent twice, since an interrupt came in between, does no harm.
+        """
+        if self._tasks and not self._to_send:
             self._pack()
-        frames, self._to_send = self._to_send, []
-        return frames
+        return self._to_send[0] if self._to_send else None
+
+    def sent(self) -> None:
+        """The next message is on its way."""
+        self._to_send.popleft()
 
     def _pack(self) -> None:
         """Make one message of the first tasks; an interrupt anywhere here loses none of them."""
@@ -68,14 +76,13 @@ class Outgoing:
                         known[definition.hash] = time.monotonic()
                         definitions.append(definition)
             task.template = place
-        number = self._number + 1
+        number = self._number = self._number + 1  # used up, also if an interrupt comes now
         tasks = [task for task, _ in batch]
         frame = codec.encode(m.Submit(number, definitions, templates, tasks))
         if not self.unacknowledged:
             self._oldest_at = time.monotonic()
         self.unacknowledged[number] = frame
         self._to_send.append(frame)
-        self._number = number
         del self._tasks[:count]
 
     def acknowledged(self, number: int) -> None:
@@ -110,4 +117,4 @@ class Outgoing:
     def repeat_all(self) -> None:
         """Have everything that was not acknowledged sent (again), in order."""
         self._known.clear()
-        self._to_send = list(self.unacknowledged.values())
+        self._to_send = deque(self.unacknowledged.values())

@@ -49,3 +49,33 @@ def wakeup_pipe() -> tuple[int, int]:
     for fd in ends:
         os.set_blocking(fd, False)
     return ends
+
+
+class Wakeup:
+    """Wakes the thread that polls ``fd``."""
+
+    def __init__(self) -> None:
+        self.fd, self._writer = wakeup_pipe()
+
+    def call(self) -> None:
+        """Make ``fd`` readable. Takes no lock: a garbage collector may call it."""
+        try:
+            os.write(self._writer, b"w")
+        except (BlockingIOError, OSError):
+            return  # full of calls, or closed: either way no more is needed
+
+    def drain(self) -> None:
+        """Take in all calls so far."""
+        with suppress(BlockingIOError):
+            os.read(self.fd, 4096)
+
+    def disown(self) -> None:
+        """Let go of it without closing: the descriptors are the parent's."""
+        self.fd = self._writer = -1
+
+    def close(self) -> None:
+        """Close both ends."""
+        for fd in (self.fd, self._writer):
+            if fd >= 0:
+                os.close(fd)
+        self.disown()

@@ -184,3 +184,25 @@ def test_an_executor_whose_master_is_killed_fails_what_is_open_and_ends(up: Up) 
 
     eventually(lambda: has_ended(engine))
     assert not Path(executor.directory).exists()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_interrupts_in_submit_leave_no_task_that_is_waited_for_in_vain(cluster: Cluster) -> None:
+    """One that comes while the collector runs a finalizer is dropped there by the interpreter."""
+    former = signal.signal(signal.SIGVTALRM, signal.default_int_handler)
+    interrupted = 0
+    try:
+        for number in range(60):
+            try:
+                signal.setitimer(signal.ITIMER_VIRTUAL, 0.003 + number % 30 / 3000)
+                for _ in range(20_000):
+                    cluster.submit(abs, 1)
+            except KeyboardInterrupt:
+                interrupted += 1
+            finally:
+                signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    finally:
+        signal.signal(signal.SIGVTALRM, former)
+
+    assert interrupted > 30
+    eventually(lambda: not cluster._client.open_futures(), END_S)

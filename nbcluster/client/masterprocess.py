@@ -1,0 +1,42 @@
+"""The master's process, as a client on the same host sees it."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+
+from nbcluster.transport.connection import Connection
+
+
+class MasterProcess:
+    """Tells the end of a master by its process, where that can be seen."""
+
+    def __init__(self) -> None:
+        self.fd = -1  #: becomes readable when the process ends; -1: it cannot be seen
+
+    def watch(self, connection: Connection, poller: select.poll) -> bool:
+        """Have ``poller`` see its end; return False if it has ended already."""
+        self.close()
+        if connection.host == socket.gethostname() and hasattr(os, "pidfd_open"):
+            try:
+                self.fd = os.pidfd_open(connection.pid)
+            except ProcessLookupError:
+                return False
+            poller.register(self.fd, select.POLLIN)
+        return True
+
+    def await_end(self, timeout_s: float) -> None:
+        """Wait until nothing of it is in the way any more."""
+        if self.fd >= 0:
+            select.select([self.fd], [], [], timeout_s)
+
+    def disown(self) -> None:
+        """Let go of it without closing: the descriptor is the parent's."""
+        self.fd = -1
+
+    def close(self) -> None:
+        """Look no longer."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1

@@ -1,0 +1,65 @@
+"""The outbox: what is sent, in which order, and again."""
+
+from __future__ import annotations
+
+from nbcluster.client.outgoing import MESSAGE_TASKS, Call, Outgoing
+from nbcluster.core.model import Definition, NewTask, Template
+from nbcluster.options import TaskOptions
+from nbcluster.wire import codec
+from nbcluster.wire import messages as m
+
+
+def a_call() -> Call:
+    return Template("f", TaskOptions()), Definition("f", "f", b"code"), None
+
+
+def with_tasks(count: int) -> Outgoing:
+    outgoing = Outgoing()
+    call = a_call()
+    for number in range(count):
+        outgoing.add(NewTask(str(number), 0, b"", (), "", "", ()), call)
+    return outgoing
+
+
+def sent(outgoing: Outgoing) -> list[m.Submit]:
+    """Return the messages that are sent now."""
+    messages: list[m.Submit] = []
+    while (frame := outgoing.next()) is not None:
+        outgoing.sent()
+        message = codec.from_client(frame)
+        assert isinstance(message, m.Submit)
+        messages.append(message)
+    return messages
+
+
+def test_tasks_leave_once_in_their_order_in_messages_that_are_numbered() -> None:
+    outgoing = with_tasks(MESSAGE_TASKS + 1)
+
+    messages = sent(outgoing)
+
+    assert [(message.number, len(message.tasks)) for message in messages] == [
+        (1, MESSAGE_TASKS),
+        (2, 1),
+    ]
+    assert [task.id for x in messages for task in x.tasks] == [str(n) for n in range(257)]
+    assert outgoing.waiting == 0
+
+
+def test_a_message_is_the_next_one_until_it_is_sent() -> None:
+    outgoing = with_tasks(1)
+
+    first = outgoing.next()
+
+    assert outgoing.next() is first  # what came between was an interrupt
+    assert outgoing.waiting == 1
+
+
+def test_what_is_not_acknowledged_is_sent_again_before_what_is_new() -> None:
+    outgoing = with_tasks(MESSAGE_TASKS + 1)
+    sent(outgoing)
+    outgoing.acknowledged(1)
+    outgoing.add(NewTask("new", 0, b"", (), "", "", ()), a_call())
+
+    outgoing.repeat_all()
+
+    assert [[task.id for task in x.tasks] for x in sent(outgoing)] == [["256"], ["new"]]
