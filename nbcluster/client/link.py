@@ -309,6 +309,9 @@ class Link:
 
     def _handle(self, message: Any) -> None:
         if type(message) is m.Updates:
+            if message.undefined:
+                with self._lock:
+                    self.outgoing.again(message.undefined)
             self.outgoing.acknowledged(message.acked)
         elif type(message) is m.Welcome:
             self._welcomed(message)

@@ -29,7 +29,8 @@ class Outgoing:
     def __init__(self) -> None:
         self._tasks: list[tuple[NewTask, Call]] = []
         self._number = 0
-        self.unacknowledged: dict[int, bytes] = {}
+        #: By number: as it was sent, and what its templates were made of.
+        self.unacknowledged: dict[int, tuple[bytes, list[Call]]] = {}
         self._to_send: deque[bytes] = deque()
         self._known: dict[str, float] = {}  #: definitions the master was sent, and when
         self._oldest_at = 0.0
@@ -63,25 +64,26 @@ class Outgoing:
         count = min(len(self._tasks), MESSAGE_TASKS)
         batch = self._tasks[:count]
         places: dict[int, int] = {}
-        templates: list[Template] = []
+        calls: list[Call] = []
         definitions: list[Definition] = []
         known, fresh = self._known, time.monotonic() - KNOWN_S
-        for task, (template, *needed) in batch:
-            place = places.get(id(template))
+        for task, call in batch:
+            place = places.get(id(call[0]))
             if place is None:
-                place = places[id(template)] = len(templates)
-                templates.append(template)
-                for definition in needed:
+                place = places[id(call[0])] = len(calls)
+                calls.append(call)
+                for definition in call[1:]:
                     if definition is not None and known.get(definition.hash, 0.0) < fresh:
                         known[definition.hash] = time.monotonic()
                         definitions.append(definition)
             task.template = place
         number = self._number = self._number + 1  # used up, also if an interrupt comes now
         tasks = [task for task, _ in batch]
+        templates = [template for template, *_ in calls]
         frame = codec.encode(m.Submit(number, definitions, templates, tasks))
         if not self.unacknowledged:
             self._oldest_at = time.monotonic()
-        self.unacknowledged[number] = frame
+        self.unacknowledged[number] = frame, calls
         self._to_send.append(frame)
         del self._tasks[:count]
 
@@ -98,10 +100,18 @@ class Outgoing:
 
     def withdraw(self, number: int) -> list[str]:
         """Drop one message that was not taken; return the tasks in it."""
-        frame = self.unacknowledged.pop(number, None)
+        message = self.unacknowledged.pop(number, None)
         self._known.clear()  # the definitions in it are not known there either
-        message = None if frame is None else codec.from_client(frame)
-        return [task.id for task in message.tasks] if isinstance(message, m.Submit) else []
+        return [] if message is None else [task.id for task in _tasks_of(message[0])]
+
+    def again(self, names: list[str]) -> None:
+        """Have tasks sent again together with their functions: the master has them no more."""
+        self._known.clear()
+        wanted = set(names)
+        for frame, calls in self.unacknowledged.values():
+            for task in _tasks_of(frame):
+                if task.id in wanted:
+                    self.add(task, calls[task.template])
 
     def unsent(self) -> set[str]:
         """Return the ids of the tasks in the outbox."""
@@ -117,4 +127,10 @@ class Outgoing:
     def repeat_all(self) -> None:
         """Have everything that was not acknowledged sent (again), in order."""
         self._known.clear()
-        self._to_send = deque(self.unacknowledged.values())
+        self._to_send = deque(frame for frame, _ in self.unacknowledged.values())
+
+
+def _tasks_of(frame: bytes) -> list[NewTask]:
+    message = codec.from_client(frame)
+    assert isinstance(message, m.Submit)
+    return message.tasks

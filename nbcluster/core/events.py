@@ -291,6 +291,12 @@ class News:
     moved: list[Moved] = field(default_factory=list)
     aliases: list[tuple[str, str]] = field(default_factory=list)
     refused: list[tuple[str, str, tuple[str | int | float, ...]]] = field(default_factory=list)
+    undefined: list[str] = field(default_factory=list)  #: to be sent again with their functions
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to tell."""
+        return not (self.ended or self.moved or self.aliases or self.refused or self.undefined)
 
 
 @dataclass(slots=True)

@@ -41,8 +41,7 @@ def decide_submissions(
                 _answer_repeated(state, new.id, news)
                 continue
             if not defined[new.template]:  # it was on its way for longer than that is kept
-                refuse(news, new.id, UnknownIdError("function of task", new.id, "Submit it again."))
-                step.garbage.extend(new.blobs)
+                news.undefined.append(new.id)
                 continue
             is_known = bool(new.key) and new.key in state.keys
             if is_restricted and not is_known and _is_refused(state, memo, new, news):

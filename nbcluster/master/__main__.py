@@ -28,7 +28,6 @@ from nbcluster.transport.connection import Connection, new_key, write_connection
 from nbcluster.transport.descriptors import wakeup_pipe, watch
 from nbcluster.transport.rundir import ClusterDir, FileLock
 from nbcluster.transport.sockets import Router
-from nbcluster.wire import codec
 
 log = logging.getLogger("nbcluster.master")
 
@@ -134,7 +133,7 @@ def _open(
         if engine.host == connection.host:
             keeper.adopt(engine.id, engine.pid, engine.groups[0] if engine.groups else "")
     _sweep(where, machine, keeper)
-    router = Router(address, codec.MAX_FRAME_BYTES)
+    router = Router(address)
     loop = Loop(config, connection, machine, journal, router, keeper, poller)
     for engine in machine.state.engines.values():
         if engine.host == connection.host and not keeper.is_watched(engine.id):
@@ -192,7 +191,7 @@ def _serve(config: MasterConfig, loop: Loop, poller: select.poll) -> None:
             others[owner] = others[config.owner_fd]
     for fd in others:
         poller.register(fd, select.POLLIN)
-    loop.sessions.attend(poller, others, loop.reply_to)
+    loop.sessions.attend(poller, others, loop.post)
     try:
         loop.serve(others)
     except FencedError as error:

@@ -13,6 +13,7 @@ from nbcluster.errors import MalformedError
 from nbcluster.ids import engine_of
 from nbcluster.master import outbox
 from nbcluster.master.sessions import Session
+from nbcluster.transport.sockets import Sent
 from nbcluster.wire import codec
 from nbcluster.wire import messages as m
 
@@ -114,7 +115,7 @@ class Intake:
             return
         if len(self._asked_to_greet) > 1_000:  # as with malformed messages
             self._asked_to_greet.clear()
-        if self._loop.reply_to(peer, m.GreetAgain()):
+        if self._loop.post(peer, m.GreetAgain()) is Sent.QUEUED:
             self._asked_to_greet[peer] = now
 
     # ------------------------------------------------------------------ greetings
@@ -125,7 +126,7 @@ class Intake:
         session, answer = loop.sessions.open(peer, hello)
         if session is None or isinstance(answer, m.Refusal):
             log.warning("refused a peer: %s", answer)
-            loop.reply_to(peer, answer)
+            loop.post(peer, answer)
             return
         welcome = m.Welcome(loop.machine.state.epoch, answer.cluster, answer.version, loop.now)
         loop.send(session, welcome)

@@ -202,17 +202,15 @@ class Loop:
         So does an engine or executor that does not read: it has to greet again. A client may have
         been stopped for a while: it keeps its session and misses messages.
         """
-        if session.behind:
-            return False
-        sent = self._router.send(session.peer, codec.encode(message))
+        sent = Sent.BEHIND if session.behind else self.post(session.peer, message)
         if sent is Sent.QUEUED:
             return True
         if sent is Sent.BEHIND and session.role == "client":
-            log.warning(
-                "client %s (pid %d) does not read what it is sent", session.name, session.pid
-            )
-            session.behind = True
-            self._catch_up_at = self.now + CATCH_UP_S
+            session.keep(message)
+            if not session.behind:
+                log.warning("client %s (pid %d) does not read", session.name, session.pid)
+                session.behind = True
+                self._catch_up_at = self.now + CATCH_UP_S
         else:
             self.sessions.close(session)
         return False
@@ -221,15 +219,12 @@ class Loop:
         """Go on with clients that read again: the number shows them that they missed something."""
         self._catch_up_at = 0.0
         for session in [s for s in self.sessions.by_name.values() if s.behind]:
-            session.sent += 1
-            frame = codec.encode(m.Updates(session.sent, session.acked, [], [], [], []))
-            session.behind = self._router.send(session.peer, frame) is Sent.BEHIND
-            if session.behind:
+            if outbox.catch_up(self, session) is Sent.BEHIND:
                 self._catch_up_at = self.now + CATCH_UP_S
 
-    def reply_to(self, peer: bytes, message: Any) -> bool:
-        """Send one message to a peer that has no session."""
-        return self._router.send(peer, codec.encode(message)) is Sent.QUEUED
+    def post(self, peer: bytes, message: Any) -> Sent:
+        """Send one message to a peer, whether it has a session or not."""
+        return self._router.send(peer, codec.encode(message))
 
     # ------------------------------------------------------------------ asks
 

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import zmq
 
+from nbcluster.wire.codec import MAX_FRAME_BYTES
+
 #: Messages a peer may be behind before `Router.send` refuses more; a message holds many tasks.
 HIGH_WATER_MARK: Final = 10_000
 
@@ -60,6 +62,7 @@ class Dealer:
         self._socket.identity = secrets.token_bytes(8)
         self._socket.linger = 0
         self._socket.sndhwm = self._socket.rcvhwm = 0  # bounded by acknowledgements, not here
+        self._socket.maxmsgsize = MAX_FRAME_BYTES
         self._socket.reconnect_ivl = 20
         self._socket.connect(address)
         self.address = address
@@ -102,13 +105,13 @@ class Sent(Enum):
 class Router:
     """The master's socket. Peers are named by the random identity of their session."""
 
-    def __init__(self, address: str, max_frame_bytes: int) -> None:
+    def __init__(self, address: str) -> None:
         self._socket = _context().socket(zmq.ROUTER)
         self._socket.linger = 200
         self._socket.router_mandatory = True  # an unknown peer raises; it is not dropped in silence
         self._socket.sndhwm = HIGH_WATER_MARK
         self._socket.rcvhwm = 0
-        self._socket.maxmsgsize = max_frame_bytes
+        self._socket.maxmsgsize = MAX_FRAME_BYTES
         self._socket.bind(address)
         self.fd: int = self._socket.fileno()
         self._send = self._socket.send

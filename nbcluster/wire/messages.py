@@ -213,6 +213,8 @@ class Updates(Struct, tag=110, array_like=True):
     #: submissions that became another task, because of their key: id sent, id it is
     aliases: list[tuple[str, str]]
     refused: list[RefusedTask]
+    #: submissions whose function the master does not have (any more): to be sent again with it
+    undefined: list[str] = []
 
 
 class Reply(Struct, tag=111, array_like=True):

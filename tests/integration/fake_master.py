@@ -65,7 +65,7 @@ class FakeMaster:
         for name in ("run", "blobs"):
             (self.root / name).mkdir(mode=0o700, exist_ok=True)
         self.address = f"ipc://{self.root}/m{self.epoch}"
-        self._router = Router(self.address, codec.MAX_FRAME_BYTES)
+        self._router = Router(self.address)
         self._poller = select.poll()
         self._poller.register(self._router.fd, select.POLLIN)
         self._packer = Packer(BlobStore(self.root / "blobs", "test"))

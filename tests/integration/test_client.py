@@ -593,3 +593,14 @@ def in_child(cluster: Cluster, future: nbcluster.Future[int]) -> int:
         atexit._run_exitfuncs()
         return 0 if refused else 1
     return 2
+
+
+def test_a_function_that_the_master_has_not_any_more_is_sent_again(cluster: Cluster) -> None:
+    def triple(x: int) -> int:
+        return 3 * x
+
+    client = cluster._client
+    # As if it had been sent, and dropped since nobody ran it.
+    client.link.outgoing._known[client.packer.define(triple).hash] = time.monotonic()
+
+    assert cluster.submit(triple, 14).result(END_S) == 42

@@ -54,6 +54,21 @@ def test_a_message_is_the_next_one_until_it_is_sent() -> None:
     assert outgoing.waiting == 1
 
 
+def test_a_task_whose_function_the_master_has_not_is_sent_again_with_it() -> None:
+    outgoing = with_tasks(2)
+    assert len(sent(outgoing)[0].definitions) == 1
+    outgoing.add(NewTask("2", 0, b"", (), "", "", ()), a_call())
+    assert sent(outgoing)[0].definitions == []  # it has just been sent
+
+    outgoing.again(["1", "2"])
+    outgoing.acknowledged(2)
+
+    (message,) = sent(outgoing)
+    assert message.number == 3
+    assert [task.id for task in message.tasks] == ["1", "2"]
+    assert [definition.hash for definition in message.definitions] == ["f"]
+
+
 def test_what_is_not_acknowledged_is_sent_again_before_what_is_new() -> None:
     outgoing = with_tasks(MESSAGE_TASKS + 1)
     sent(outgoing)

@@ -189,17 +189,21 @@ def test_what_a_master_finds_in_the_journal_is_swept_too(story: Story) -> None:
     assert held(story) == set()
 
 
-def test_a_task_whose_function_is_not_there_is_refused(story: Story) -> None:
-    late = submission("t")
+def test_a_task_whose_function_is_not_there_is_to_be_sent_again_with_it(story: Story) -> None:
+    late = submission("t", blobs=("argument",))
     late.definitions.clear()
 
-    assert refused(story.handle(e.Batch(submissions=[late]))) == ["UnknownIdError"]
+    step = story.handle(e.Batch(submissions=[late]))
+
+    assert step.news[CLIENT].undefined == ["t"]
+    assert "t" not in story.state.tasks
+    assert step.garbage == []  # its arguments come again
 
 
-def test_a_task_whose_exceptions_to_retry_on_are_not_there_is_refused(story: Story) -> None:
+def test_a_task_whose_exceptions_to_retry_on_are_not_there_is_the_same(story: Story) -> None:
     late = submission("t", retry_on="classes")
 
-    assert refused(story.handle(e.Batch(submissions=[late]))) == ["UnknownIdError"]
+    assert story.handle(e.Batch(submissions=[late])).news[CLIENT].undefined == ["t"]
 
 
 def test_released_buffers_of_results_are_garbage(story: Story) -> None:

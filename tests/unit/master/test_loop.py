@@ -65,7 +65,7 @@ class Master:
         self.journal.replay(_Nothing())
         epoch = self.journal.begin_epoch()
         self.journal.commit(self.machine.begin(epoch, 1.0), epoch, 1.0)
-        router = Router(self.address, codec.MAX_FRAME_BYTES)
+        router = Router(self.address)
         self.loop = Loop(
             config, self.connection, self.machine, self.journal, router, keeper, poller
         )
@@ -236,6 +236,52 @@ def test_a_client_that_was_stopped_keeps_its_session_and_sees_what_it_missed(
     assert number == session.sent > 1  # one was told before that never came: a gap
     assert not any(x.ended for x in heard if isinstance(x, m.Updates))
     assert len(caplog.messages) == 1
+
+
+def test_what_a_client_that_was_behind_cannot_ask_for_is_told_then(
+    master: Master, deaf: Callable[[m.Hello], Deaf]
+) -> None:
+    client = deaf(client_hello())
+    overwhelm(master, CLIENT)
+    session = master.loop.sessions.by_name[CLIENT]
+    refusal = ("r", "BusyError", (1, 1.0))
+    news = e.News(aliases=[("sent", "known")], refused=[refusal], undefined=["u"])
+    outbox.send_news(master.loop, {CLIENT: news})
+    master.loop.send(session, m.NotTaken(7, "JournalFullError", ("full",)))
+    heard: list[Any] = []
+
+    def last() -> bool:
+        heard.extend(codec.to_client(frame) for frame in client.read())
+        return isinstance(heard[-1], m.Updates) and bool(heard[-1].refused)
+
+    master.until(last)
+    untaken, told = heard[-2:]
+
+    assert untaken == m.NotTaken(7, "JournalFullError", ("full",))
+    assert told.aliases == [("sent", "known")]
+    assert told.refused == [refusal]
+    assert told.undefined == ["u"]
+    outbox.send_news(master.loop, {CLIENT: e.News(undefined=["v"])})
+    later = codec.to_client(client.read()[-1])
+    assert isinstance(later, m.Updates)
+    assert later.undefined == ["v"]  # nothing is told twice
+
+
+def test_the_results_of_one_turn_may_be_too_large_for_one_message(
+    master: Master, peer: Peer
+) -> None:
+    peer.greet()
+    payload = bytes(outbox.PORTION_BYTES // 2)
+    ends = [
+        Ended(str(n), State.SUCCEEDED, "", 1, 0, 0, "e", 1.0, 1.0, 1.0, payload) for n in range(5)
+    ]
+
+    outbox.send_news(master.loop, {CLIENT: e.News(ended=ends, undefined=["u"])})
+
+    news = [peer.hear(m.Updates) for _ in range(3)]
+    assert [[end.task for end in x.ended] for x in news] == [["0", "1"], ["2", "3"], ["4"]]
+    assert [x.number for x in news] == [1, 2, 3]
+    assert [x.undefined for x in news] == [["u"], [], []]
 
 
 def test_the_loop_wakes_for_a_client_that_is_behind(
