@@ -106,6 +106,23 @@ def cluster(module_up: Up) -> nbcluster.Cluster:
     return module_up(2)
 
 
+@pytest.fixture(scope="module")
+def one(module_up: Up) -> nbcluster.Cluster:
+    """Return a cluster of one engine that all tests of the module share.
+
+    It has one slot: what it runs, it runs in order and in one executor.
+    """
+    return module_up(1)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Path]:
+    """Return a file that does not exist; tasks wait for it. It exists after the test."""
+    path = tmp_path / "gate"
+    yield path
+    path.touch()
+
+
 @pytest.fixture(autouse=True)
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a process, a thread or a payload file behind."""

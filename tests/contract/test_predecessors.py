@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -38,23 +38,12 @@ def waits_for(path: str, value: Any = None) -> Any:
     return value
 
 
-def slowly(seconds: float, value: int) -> int:
-    time.sleep(seconds)
-    return value
-
-
 def kill(cluster: Cluster, engine: str, number: int = signal.SIGKILL) -> None:
     os.kill(int(cluster.engines().pid[engine]), number)
 
 
 def row(cluster: Cluster, future: Future[Any]) -> Any:
     return cluster.tasks().loc[future.id]
-
-
-@pytest.fixture(scope="module")
-def one(module_up: Up) -> Cluster:
-    """Return a cluster of one engine."""
-    return module_up(1)
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +62,6 @@ def engines(two: Cluster) -> Callable[[], list[str]]:
         return list(two.engines().query("state == 'active'").index)
 
     return ready
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Path]:
-    """Return a file that does not exist; tasks wait for it. It exists after the test."""
-    path = tmp_path / "gate"
-    yield path
-    path.touch()
 
 
 # --------------------------------------------------------------------------- mawex
@@ -449,14 +430,18 @@ def test_a_task_that_kills_its_executor_is_given_up_after_three_times(two: Clust
     assert row(two, future)["cause"] == "crash"
 
 
-def test_tasks_outlive_all_engines(two: Cluster, engines: Callable[[], list[str]]) -> None:
+def test_tasks_outlive_all_engines(
+    two: Cluster, engines: Callable[[], list[str]], gate: Path
+) -> None:
     """G13."""
     alive = engines()
-    futures = [two.submit(slowly, 0.05, i) for i in range(20)]
+    futures = [two.submit(waits_for, str(gate), i) for i in range(20)]
     eventually(lambda: futures[0].state == "running")
 
     for engine in alive:
         kill(two, engine)
+    eventually(lambda: not set(alive) & set(two.engines().index))
+    gate.touch()
 
     assert [f.result(END_S) for f in futures] == list(range(20))
     assert not set(alive) & set(engines())

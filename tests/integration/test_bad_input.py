@@ -37,12 +37,6 @@ from tests.helpers import eventually
 END_S: Final = 20.0
 
 
-@pytest.fixture(scope="module")
-def one(module_up: Up) -> Cluster:
-    """Return a cluster of one engine."""
-    return module_up(1)
-
-
 @pytest.fixture(autouse=True)
 def cluster_goes_on(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test after which the cluster does not work, or has lost something."""

@@ -6,31 +6,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
 
 import nbcluster
 from nbcluster import Cluster
-from tests.conftest import Up
 from tests.helpers import eventually, run_processes
 from tests.integration import programs
 
 END_S: Final = 20.0
 
-
-@pytest.fixture(scope="module")
-def one(module_up: Up) -> Cluster:
-    """Return the one cluster that all programs meet, of one engine: they share its executor."""
-    return module_up(1)
-
-
-@pytest.fixture(autouse=True)
-def cluster_goes_on(one: Cluster) -> Iterator[None]:
-    """Fail a test after which the cluster does not work."""
-    yield
-    assert one.submit(len, "ab").result(10) == 2
+pytestmark = pytest.mark.usefixtures("cluster_goes_on")
 
 
 # --------------------------------------------------------------------------- exceptions
@@ -135,7 +123,7 @@ def test_a_task_that_hears_no_interrupt_is_killed_after_the_grace(one: Cluster) 
 
     assert future.cancel()
 
-    eventually(lambda: executor not in {p.pid for p in run_processes()})
+    eventually(lambda: executor not in {p.pid for p in run_processes()}, END_S)
     assert future.state == "cancelled"
 
 

@@ -8,7 +8,6 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -25,20 +24,6 @@ from tests.integration import calls
 
 END_S: Final = 20.0
 AT_ONCE: Final = Backoff(0)
-
-
-@pytest.fixture(scope="module")
-def one(module_up: Up) -> Cluster:
-    """Return a cluster with one slot: what it runs, it runs in order."""
-    return module_up(1)
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Path]:
-    """Return a file that does not exist; tasks wait for it. It exists after the test."""
-    path = tmp_path / "gate"
-    yield path
-    path.touch()
 
 
 # --------------------------------------------------------------------------- as the standard's
@@ -256,7 +241,7 @@ def test_a_running_task_that_is_cancelled_stops_and_its_engine_stays(one: Cluste
     assert future.state == "cancelled"
     with pytest.raises(concurrent.futures.CancelledError):
         future.result(END_S)
-    assert one.submit(os.getpid).result(5) == executor
+    assert one.submit(os.getpid).result(END_S) == executor
 
 
 def test_a_task_that_has_ended_cannot_be_cancelled(one: Cluster) -> None:
@@ -273,7 +258,7 @@ def test_many_tasks_are_cancelled_at_once(one: Cluster, gate: Path) -> None:
     assert one.cancel(futures) == 3000
 
     assert all(f.cancelled() for f in futures)
-    assert one.submit(len, "ab").result(5) == 2
+    assert one.submit(len, "ab").result(END_S) == 2
     assert one.cancel() == 0
 
 
@@ -585,11 +570,11 @@ def in_child(cluster: Cluster, future: nbcluster.Future[int]) -> int:
     import atexit
     import signal
 
-    signal.alarm(10)  # a child that hangs fails the test, and does not hang it
+    signal.alarm(30)  # a child that hangs fails the test, and does not hang it
     try:
         cluster.submit(len, "a")
     except nbcluster.ClosedError:
-        refused = isinstance(future.exception(5), nbcluster.ClosedError)
+        refused = isinstance(future.exception(END_S), nbcluster.ClosedError)
         atexit._run_exitfuncs()
         return 0 if refused else 1
     return 2

@@ -65,14 +65,6 @@ def journaled(leftovers: list[str], up: Up, tmp_path: Path) -> Cluster:
     return cluster
 
 
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Path]:
-    """Return a file that does not exist; tasks wait for it. It exists after the test."""
-    path = tmp_path / "gate"
-    yield path
-    path.touch()
-
-
 def results(futures: list[Future[Any]]) -> list[Any]:
     concurrent.futures.wait(futures, END_S)
     return [future.result(0) for future in futures]
@@ -107,7 +99,7 @@ def test_the_executors_of_a_killed_engine_are_gone_with_it(up: Up) -> None:
 
     kill(int(cluster.engines().pid.iloc[0]))
 
-    eventually(lambda: not psutil.pid_exists(executor), 5)
+    eventually(lambda: not psutil.pid_exists(executor))
     assert future.cancel()
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import psutil
@@ -20,18 +21,7 @@ from tests.integration import habits
 
 END_S: Final = 20.0
 
-
-@pytest.fixture(scope="module")
-def one(module_up: Up) -> Cluster:
-    """Return the one cluster that all habits meet, of one engine: they share its executor."""
-    return module_up(1)
-
-
-@pytest.fixture(autouse=True)
-def cluster_goes_on(one: Cluster) -> Iterator[None]:
-    """Fail a test after which the cluster does not work."""
-    yield
-    assert one.submit(len, "ab").result(10) == 2
+pytestmark = pytest.mark.usefixtures("cluster_goes_on")
 
 
 def executor_of(cluster: Cluster) -> int:
@@ -129,7 +119,7 @@ def test_an_executor_that_is_stopped_while_idle_is_replaced_and_holds_no_task(
 
     assert future.result(END_S) != executor
     assert (future.attempts, future.crashes) == (1, 0)
-    eventually(lambda: executor not in {p.pid for p in run_processes()})
+    eventually(lambda: executor not in {p.pid for p in run_processes()}, END_S)
 
 
 def test_an_executor_that_is_stopped_in_an_attempt_ends_after_timeout_and_grace(
@@ -168,18 +158,17 @@ def blobs_of(cluster: Cluster) -> set[str]:
     return {path.name for path in cluster_dir(cluster.name).blobs.iterdir()}
 
 
-def result_name(cluster: Cluster) -> str:
-    """Return the name of the only shared buffer, that of a result."""
+def share_result(cluster: Cluster) -> tuple[nbcluster.Future[bytes], str, Path]:
+    """Return a result in shared memory, its buffer's name, and a free path of the same executor."""
+    kept = cluster.submit(bytes, 5_000_000)
+    kept.exception(END_S)
     (name,) = blobs_of(cluster)
-    return name
+    return kept, name, cluster_dir(cluster.name).blobs / (name.rpartition("-")[0] + "-77")
 
 
 def test_what_a_dead_executor_left_in_shared_memory_goes_and_its_results_stay(up: Up) -> None:
     cluster = up(1)
-    kept = cluster.submit(bytes, 5_000_000)
-    kept.exception(END_S)
-    name = result_name(cluster)
-    left = cluster_dir(cluster.name).blobs / (name.rpartition("-")[0] + "-77")
+    kept, name, left = share_result(cluster)
 
     crashed = cluster.options(max_crashes=1).submit(habits.write_file_and_die, str(left))
 
@@ -190,10 +179,7 @@ def test_what_a_dead_executor_left_in_shared_memory_goes_and_its_results_stay(up
 
 def test_what_the_executors_of_a_dead_engine_left_in_shared_memory_goes(up: Up) -> None:
     cluster = up(1)
-    kept = cluster.submit(bytes, 5_000_000)
-    kept.exception(END_S)
-    name = result_name(cluster)
-    left = cluster_dir(cluster.name).blobs / (name.rpartition("-")[0] + "-77")
+    kept, name, left = share_result(cluster)
     future = cluster.options(max_crashes=1).submit(habits.write_file_and_wait, str(left))
     eventually(left.exists)
 

@@ -8,7 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import psutil
 import pytest
@@ -23,15 +23,23 @@ from tests.helpers import eventually, note_clusters
 END_S: Final = 20.0
 
 
-@pytest.fixture(scope="module")
-def one(module_up: Up) -> Cluster:
-    """Return a cluster of one engine."""
-    return module_up(1)
+class Held(NamedTuple):
+    """How many threads and descriptors this process has."""
+
+    threads: int
+    descriptors: int
+
+    def is_within(self, before: Held) -> bool:
+        return self.threads <= before.threads and self.descriptors <= before.descriptors
 
 
-def held() -> tuple[int, int]:
-    """Return how many threads and descriptors this process has."""
-    return threading.active_count(), len(os.listdir("/proc/self/fd"))
+def held() -> Held:
+    return Held(threading.active_count(), len(os.listdir("/proc/self/fd")))
+
+
+def until_held(before: Held) -> None:
+    """Wait until no more is held than ``before``."""
+    eventually(lambda: held().is_within(before), message=lambda: f"{before} -> {held()}")
 
 
 # --------------------------------------------------------------------------- handles
@@ -46,7 +54,7 @@ def test_a_connection_that_nobody_holds_leaves_neither_thread_nor_descriptor(one
         assert nbcluster.connect(one.name).submit(pow, 2, n).result(END_S) == 2**n
         nbcluster.connect(one.name).options(retries=1)
 
-    eventually(lambda: held() <= before, message=lambda: f"{before} -> {held()}")
+    until_held(before)
     assert one.submit(len, "ab").result(END_S) == 2
 
 
@@ -65,7 +73,7 @@ def test_a_future_resolves_though_its_handle_is_gone(one: Cluster) -> None:
     called.clear()
     del large
     eventually(lambda: not list(cluster_dir(one.name).blobs.iterdir()))
-    eventually(lambda: held() <= before, message=lambda: f"{before} -> {held()}")
+    until_held(before)
 
 
 def test_options_and_remote_functions_hold_the_connection(one: Cluster) -> None:
@@ -77,7 +85,7 @@ def test_options_and_remote_functions_hold_the_connection(one: Cluster) -> None:
         assert remote(n).result(END_S) == -n
 
     del remote
-    eventually(lambda: held() <= before, message=lambda: f"{before} -> {held()}")
+    until_held(before)
 
 
 # --------------------------------------------------------------------------- attaching

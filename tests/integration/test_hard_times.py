@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from nbcluster.transport.rundir import cluster_dir
 from tests.conftest import Up
 from tests.helpers import eventually
 from tests.integration import calls
+from tests.integration.small_disk import run_on_a_small_disk
 
 END_S: Final = 40.0
 
@@ -76,6 +76,7 @@ def test_an_interrupt_of_the_owners_whole_process_group_reaches_no_process_of_th
 
 STARTER: Final = """
 import os, sys, nbcluster
+print("ready", flush=True)
 while not os.path.exists(sys.argv[2]): pass
 cluster = nbcluster.start(1, name=sys.argv[1], persist=True)
 print(cluster.submit(len, "ab").result(20), cluster.stats()["master_pid"], flush=True)
@@ -91,6 +92,10 @@ def test_starts_at_the_same_moment_meet_in_one_cluster(name: str, tmp_path: Path
         )
         for _ in range(3)
     ]
+
+    for starter in starters:
+        assert starter.stdout is not None
+        assert starter.stdout.readline() == "ready\n"
 
     gate.touch()
     said = [starter.communicate(timeout=60)[0].split() for starter in starters]
@@ -148,7 +153,7 @@ def test_engines_that_die_again_and_again_are_told_of_and_a_scale_tries_once_mor
 
     future = cluster.submit(len, "ab")
 
-    eventually(lambda: "die" in future.why(), 5, future.why)
+    eventually(lambda: "die" in future.why(), message=future.why)
     assert "scale" in future.why()
     cluster.scale(1)
     assert future.result(END_S) == 2
@@ -199,23 +204,8 @@ again.stop()
 def test_on_a_full_disk_new_work_is_refused_and_nothing_accepted_is_lost_with_the_master(
     home: Path, tmp_path: Path
 ) -> None:
-    unshare = shutil.which("unshare")
-    if unshare is None or os.geteuid() != 0:
-        pytest.skip("a small disk can be mounted by root only")
-    mount = 'mount -t tmpfs -o size=2m,mode=700 none "$0" || exit 77; exec "$@"'
-    script = [sys.executable, "-c", ON_A_SMALL_DISK, str(tmp_path), "small"]
+    said, everything = run_on_a_small_disk(ON_A_SMALL_DISK, tmp_path, "small")
 
-    done = subprocess.run(
-        [unshare, "-m", "sh", "-c", mount, str(tmp_path), *script],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
-    if done.returncode == 77 or "unshare" in done.stderr:
-        pytest.skip("mounting is not permitted here")
-    said = dict(line.split(": ", 1) for line in done.stdout.splitlines())
-    assert "disk" in said.get("refused", ""), done.stdout + done.stderr
-    assert (said.get("lost"), said.get("values")) == ("[]", "{20000}"), done.stdout + done.stderr
-    assert said.get("goes on") == "2"
+    assert "disk" in said.get("refused", ""), everything
+    assert (said.get("lost"), said.get("values")) == ("[]", "{20000}"), everything
+    assert said.get("goes on") == "2", everything

@@ -29,21 +29,7 @@ from tests.integration import calls
 from tests.integration.test_faults import kill, kill_master
 
 END_S: Final = 20.0
-NOTICED_S: Final = 8.0  #: engines beat every 3 s
-
-
-@pytest.fixture(scope="module")
-def one(module_up: Up) -> Cluster:
-    """Return a cluster of one engine."""
-    return module_up(1)
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Path]:
-    """Return a file that does not exist; tasks wait for it. It exists after the test."""
-    path = tmp_path / "gate"
-    yield path
-    path.touch()
+NOTICED_S: Final = 15.0  #: engines beat every 3 s
 
 
 # --------------------------------------------------------------------------- what is kept

@@ -400,16 +400,21 @@ def test_a_task_with_any_times_leaves_a_time_to_wait_for(
 # --------------------------------------------------------------------------- full disk
 
 
-def test_a_submission_that_waits_for_room_may_be_sent_again_and_is_not_refused(
-    master: Master, peer: Peer
-) -> None:
+@pytest.fixture
+def waits(master: Master, peer: Peer) -> m.Submit:
+    """Return a submission with a buffer, which waits for room on the disk."""
     peer.greet()
     master.blob("buffer").touch()
     waits = submit(1, NewTask("t", 0, b"", ("buffer",)))
     master.fill_disk()
     peer.say(waits)
     master.until(lambda: master.loop.disk_is_full)
+    return waits
 
+
+def test_a_submission_that_waits_for_room_may_be_sent_again_and_is_not_refused(
+    master: Master, peer: Peer, waits: m.Submit
+) -> None:
     peer.say(waits, submit(2, NewTask("u", 0, b"")))
     refusal = peer.hear(m.NotTaken)
     assert refusal.number == 2
@@ -421,14 +426,8 @@ def test_a_submission_that_waits_for_room_may_be_sent_again_and_is_not_refused(
 
 
 def test_a_submission_that_waits_for_room_is_known_in_the_next_session_too(
-    master: Master, peer: Peer
+    master: Master, peer: Peer, waits: m.Submit
 ) -> None:
-    peer.greet()
-    master.blob("buffer").touch()
-    waits = submit(1, NewTask("t", 0, b"", ("buffer",)))
-    master.fill_disk()
-    peer.say(waits)
-    master.until(lambda: master.loop.disk_is_full)
     master.loop.sessions.close(master.loop.sessions.by_name[CLIENT])
     peer.greet()
 
