@@ -13,8 +13,8 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Container
-from contextlib import suppress
+from collections.abc import Container, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -95,11 +95,13 @@ class ClusterDir:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for directory in self._directories():
-                with suppress(FileExistsError):
-                    directory.mkdir(mode=0o700)
-                # Checked before the next is made: nothing is written below a foreign directory.
-                _check_private(directory)
+            for directory in (self.path, self.logs, self.run):
+                _make(directory)
+            for directory in {self.blobs, self._sockets()} - {self.run}:
+                if directory.parent == self.path:
+                    _make(directory)
+                else:
+                    self._make_outside(directory)
         except (NotADirectoryError, FileExistsError) as error:
             raise RuntimeDirError(
                 f"{error.filename} is not a directory; remove it, or set NBCLUSTER_HOME elsewhere"
@@ -127,22 +129,18 @@ class ClusterDir:
         """
         _remove(self.path)
         for path in (self.blobs, self._short()):
-            if _is_private(path.parent):
-                _remove(path)
-                with suppress(OSError):  # other clusters of this user are in it, or it is gone
-                    path.parent.rmdir()
+            for entry in path.parent.glob(path.name + "*") if _is_private(path.parent) else ():
+                _remove(entry)
+        self._sweep_outside()
 
     def remove_unused(self) -> None:
         """Remove the directories if no master was ever here and no other engine waits for one."""
         if not self.path.exists() or {e.name for e in self.path.iterdir()} - {"logs", "run"}:
             return
         with suppress(OSError):  # not empty, or gone; the first is where engines have their pages
-            for path in (self.run, self.logs, self.path, self._short(), self.blobs):
-                if path.exists():
-                    path.rmdir()
-        if not self.path.exists() and _is_private(self.blobs.parent):
-            with suppress(OSError):  # of other clusters
-                self.blobs.parent.rmdir()
+            for path in (self.run, self.logs, self.path):
+                path.rmdir()
+        self._sweep_outside()
 
     def sweep(self, keep_blobs: Container[str] = ()) -> None:
         """Remove sockets, pages, output files and blobs that a dead predecessor left.
@@ -166,6 +164,24 @@ class ClusterDir:
         for path in self._sockets().glob(_SOCKET.format("*")):
             if path.name != _SOCKET.format(epoch):
                 path.unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------ outside of the home
+
+    def _make_outside(self, directory: Path) -> None:
+        """Make one beside those of other clusters, with a link to the cluster that it is of."""
+        with _locked(directory.parent):
+            _remove_orphans(directory.parent)
+            with suppress(FileExistsError):
+                os.symlink(self.path, directory.with_suffix(_link_suffix()))
+            _make(directory)
+
+    def _sweep_outside(self) -> None:
+        for parent in {self.blobs.parent, self._short().parent} - {self.path}:
+            if _is_private(parent):
+                with _locked(parent):
+                    _remove_orphans(parent)
+                    with suppress(OSError):  # other clusters of this user are in it
+                        parent.rmdir()
 
     # ------------------------------------------------------------------ places
 
@@ -319,6 +335,52 @@ class FileLock:
 
 def _of_user() -> str:
     return f"nbcluster-{os.geteuid()}"
+
+
+def _link_suffix() -> str:
+    # Containers may share the memory and not the homes: each knows only what became of its own.
+    try:
+        return f".{os.stat('/proc/self/ns/mnt').st_ino}"
+    except OSError:
+        return ".0"
+
+
+def _remove_orphans(parent: Path) -> None:
+    """Remove the directories whose cluster's own directory is gone. Needs the lock of ``parent``.
+
+    One that is being made is not taken for such: the cluster's own directory is there before it.
+    """
+    for link in parent.glob("*" + _link_suffix()):
+        with suppress(FileNotFoundError):  # its own cluster removes it at this moment
+            if not os.path.lexists(os.readlink(link)):
+                _remove(link.with_suffix(""))
+                _remove(link)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Make a directory that clusters share, and hold its lock: no other process sweeps it."""
+    for _ in range(100):
+        try:
+            _make(directory)
+            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # the last one that used it has removed it at this moment
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if _is_same_file(fd, directory):
+                yield
+                return
+        finally:
+            os.close(fd)
+    raise RuntimeDirError(f"{directory} cannot be made: it is removed again and again")
+
+
+def _make(directory: Path) -> None:
+    """Make a directory for the user alone, if it is missing; check it if it is there."""
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    _check_private(directory)
 
 
 def _is_same_file(fd: int, path: Path) -> bool:

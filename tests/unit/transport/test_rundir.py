@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ import pytest
 from nbcluster.errors import ClusterTimeoutError, OptionError, RuntimeDirError
 from nbcluster.transport import rundir
 from nbcluster.transport.rundir import ClusterDir, FileLock, cluster_dir, known_clusters
+from tests.helpers import eventually
 
 
 @pytest.fixture
@@ -304,6 +307,78 @@ def test_a_sweep_follows_no_links(cluster: ClusterDir, tmp_path: Path) -> None:
 
     assert (tmp_path / "precious").exists()
     cluster.blobs.unlink()
+
+
+# --------------------------------------------------------------------------- shared memory
+
+
+def test_what_a_removed_cluster_left_in_shared_memory_goes_with_the_next_start_or_stop(
+    cluster: ClusterDir, home: Path
+) -> None:
+    for act in (cluster.create, cluster_dir("three").remove):
+        other = cluster_dir("two")
+        other.create()
+        (other.blobs / "large").touch()
+        shutil.rmtree(other.path)
+
+        act()
+
+        assert list(other.blobs.parent.glob(other.blobs.name + "*")) == []
+        cluster.check()
+
+
+def test_what_a_cluster_of_another_container_has_in_shared_memory_stays(
+    cluster: ClusterDir, home: Path
+) -> None:
+    other = cluster_dir("two")
+    other.create()
+    (link,) = other.blobs.parent.glob(other.blobs.name + ".*")
+    link.rename(link.with_suffix(".1"))  # its homes are not to be seen from here
+    shutil.rmtree(other.path)
+
+    cluster.create()
+
+    assert other.blobs.exists()
+    other.remove()
+    assert list(other.blobs.parent.glob(other.blobs.name + "*")) == []
+
+
+def test_a_start_waits_while_another_process_sweeps(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rundir, "_SHARED_MEMORY", home / "shm")
+    cluster = cluster_dir("one")
+    (home / "shm").mkdir(0o700)
+    shared = cluster.blobs.parent
+    shared.mkdir(0o700)
+    fd = os.open(shared, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    thread = threading.Thread(target=cluster.create)
+    thread.start()
+    eventually(cluster.run.exists)
+    thread.join(0.2)
+    assert not cluster.blobs.exists()
+
+    shared.rmdir()  # it was the last one there
+    os.close(fd)
+
+    thread.join(30)
+    cluster.check()
+    cluster.remove()
+    assert not shared.exists()
+
+
+def test_clusters_that_come_and_go_leave_each_other_alone(home: Path) -> None:
+    def come_and_go(name: str) -> None:
+        directory = cluster_dir(name)
+        for n in range(60):
+            directory.create()
+            (directory.blobs / "large").touch()
+            shutil.rmtree(directory.path) if n % 2 else directory.remove()
+        directory.remove()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(come_and_go, "abcd")) == [None] * 4
 
 
 # --------------------------------------------------------------------------- known clusters
