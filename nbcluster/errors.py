@@ -243,8 +243,30 @@ class ClusterTimeoutError(ClusterError, TimeoutError):
     """The master, or as many engines as were asked for, did not answer in time."""
 
 
+class TaskKeptError(ClusterConnectionError):
+    """The cluster has stopped and keeps its journal: the task goes on at its next start.
+
+    Parameters
+    ----------
+    task
+        Id of the task.
+    start
+        The call that starts the cluster again.
+    """
+
+    def __init__(self, task: str, start: str) -> None:
+        super().__init__(task, start)
+        self.task, self.start = task, start
+
+    def __str__(self) -> str:
+        return (
+            f"the cluster has stopped and keeps task {self.task}, which goes on at its next start. "
+            f"To have it: cluster = {self.start}; cluster.future({self.task!r})"
+        )
+
+
 class MasterLostError(ClusterConnectionError, BrokenExecutor):
-    """The master of a `ClusterExecutor` has ended, and with it all that was open."""
+    """The master has ended, and what was open with it: nobody is to start the next one."""
 
 
 class RefusedError(ClusterConnectionError, PermissionError):

@@ -104,6 +104,7 @@ class StartOptions:
     memory_limit: int = 0  #: bytes each executor may take; 0: no limit
     log_level: str = "INFO"
     env: dict[str, str] = field(default_factory=dict)
+    chosen: frozenset[str] = frozenset()  #: the options that somebody gave, by their public names
 
 
 # --------------------------------------------------------------------------- checks

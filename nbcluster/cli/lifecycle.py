@@ -27,7 +27,7 @@ _OPTIONS = (
 def start_flags(flags: Flags) -> None:
     """Add the flags of ``start``."""
     add = flags.flag
-    add("-n", "--engines", type=count, metavar="N", help="engines; default: 4")
+    add("-n", "--engines", type=count, metavar="N", help="engines; default: 4, or as it had")
     add("--name", help="name of the cluster; default: default")
     add("--group", help="group whose tasks the engines take; default: default")
     add("--slots", type=count, metavar="N", help="attempts each engine runs at a time; default: 1")

@@ -42,7 +42,8 @@ def dead_text(name: str, pid: int) -> str:
     return (
         f"cluster {name!r} is dead: its master (pid {pid}) ended without notice. "
         f"nbcluster start --name {name} --persist goes on with its tasks; "
-        f"nbcluster stop {name} ends what is left of it"
+        f"nbcluster stop {name} --keep ends its engines and keeps them, "
+        f"nbcluster stop {name} --cancel drops them"
     )
 
 

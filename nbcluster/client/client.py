@@ -14,7 +14,7 @@ import msgspec
 
 from nbcluster.client.asking import ASK_S, AT_ONCE, Asks
 from nbcluster.client.callbacks import Callbacks
-from nbcluster.client.explaining import explain
+from nbcluster.client.explaining import explain, own_stack
 from nbcluster.client.future import Future
 from nbcluster.client.holding import Handles, Held
 from nbcluster.client.link import Link
@@ -29,6 +29,7 @@ from nbcluster.errors import (
     JournalFullError,
     NbclusterError,
     NbclusterWarning,
+    TaskKeptError,
     from_code,
 )
 from nbcluster.ids import random_id
@@ -67,7 +68,8 @@ class Client:
         self._expected = 1  #: number of the next `Updates`
         self._packer: Packer | None = None
         self._sent_at = 0.0
-        self._stats: tuple[float, dict[str, Any]] | None = None  #: when, and what it was
+        self.last_stats: dict[str, Any] = {}  #: empty: it was never told
+        self._stats_at = 0.0
         self._closed: NbclusterError | None = None
         self.ending: threading.Thread | None = None  #: shuts the cluster down after its work
         self._loss = Loss()
@@ -221,14 +223,14 @@ class Client:
     def stats(self) -> dict[str, Any]:
         """Return the master's counters, or the last known ones if it does not answer."""
         self._link.flush()
-        known = self._stats
+        known = self.last_stats
         try:
             answer = self.ask("stats", timeout=STATS_S if known else ASK_S)
         except ClusterTimeoutError:
-            if known is None:
+            if not known:
                 raise
-            return {**known[1], "age_s": time.monotonic() - known[0]}
-        self._stats = (time.monotonic(), answer)
+            return {**known, "age_s": time.monotonic() - self._stats_at}
+        self.last_stats, self._stats_at = answer, time.monotonic()
         return {**answer, "age_s": 0.0}
 
     def cancel(self, tasks: Iterable[str]) -> list[str]:
@@ -259,9 +261,8 @@ class Client:
 
     def stack(self, future: Future[Any]) -> str:
         """Return where a running attempt is, as a Python stack."""
-        lines = str(self.ask("stack", timeout=5.0, task=future.id)).splitlines()
-        ours = [i for i, line in enumerate(lines) if "/nbcluster/" in line.replace("\\", "/")]
-        return "\n".join(lines[: ours[0]] if ours else lines)
+        text = str(self.ask("stack", timeout=5.0, task=future.id))
+        return own_stack(text, future.name or "the task", future.duration)
 
     # ------------------------------------------------------------------ watching
 
@@ -297,8 +298,9 @@ class Client:
                 for name in self._link.outgoing.withdraw(message.number):
                     self._on_refused(name, from_code(message.code, tuple(message.args)))
             case m.Closing():
+                self._link.outgoing.acknowledged(message.acked)
                 error = ClusterConnectionError(f"the cluster has stopped: {message.reason}")
-                self.on_end(error)
+                self.on_end(error, message.start)
 
     def _on_updates(self, news: m.Updates) -> None:
         futures = self._futures
@@ -385,22 +387,24 @@ class Client:
         if self._futures:
             self._loss.tell(self.lost_text())
 
-    def on_end(self, error: ClusterConnectionError) -> None:
+    def on_end(self, error: ClusterConnectionError, start: str = "") -> None:
         """There will be no session any more: what has not ended never will, here."""
         with self._lock:
             if self._closed is not None:
                 return
             self._closed = error
+        self.on_lost_all(error, start)
         self._link.end()
-        self.on_lost_all(error)
 
-    def on_lost_all(self, error: NbclusterError) -> None:
-        """Fail everything that is still awaited."""
+    def on_lost_all(self, error: NbclusterError, start: str = "") -> None:
+        """Fail everything that is still awaited; with ``start`` what was accepted is kept."""
         self.asks.fail(error)
+        lost = self._link.outgoing.unaccepted() if start else ()
         while self._futures:
             name, future = self._futures.popitem()
+            is_kept = start and future._is_out and name not in lost
             for one in (future, *self._aliases.pop(name, ())):
-                one._on_refused(error)
+                one._on_refused(TaskKeptError(one.id, start) if is_kept else error)
 
     # ------------------------------------------------------------------ closing
 

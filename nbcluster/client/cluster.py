@@ -13,8 +13,9 @@ from typing import Any, TypeVar, overload
 
 from nbcluster.calls import INITIALIZER, initialize, pull_name, push_names
 from nbcluster.client.client import Client
+from nbcluster.client.ending import ask_to_stop, cancel_open, end_with_master
 from nbcluster.client.future import Future
-from nbcluster.client.mapping import Chunks, MapIterator
+from nbcluster.client.mapping import Chunks, MapIterator, slots_of
 from nbcluster.client.remote import RemoteFunction
 from nbcluster.client.silence import await_end
 from nbcluster.client.tables import Tables
@@ -62,14 +63,14 @@ class Cluster(Tables, concurrent.futures.Executor):
         *,
         owned: bool,
         options: CallOptions | None = None,
-        reap: Callable[[], None] = lambda: None,
+        reap: Callable[[bool], None] = lambda keep: None,
     ) -> None:
         self._client = client
         self._lease = client.handles.lease()  # with the last one, and what is open, it ends
         self.name = name
         self._owner = owned  # it ends with us
         self._options = options or CallOptions()
-        self._reap = reap  # waits for the master's process, if it is a child of this one
+        self._reap = reap  # waits for a master that we started; if it was killed, tidies up
 
     @property
     def _owned(self) -> bool:
@@ -199,7 +200,7 @@ class Cluster(Tables, concurrent.futures.Executor):
         timeout = seconds("timeout", timeout)
         if chunksize is not None:
             chunksize = whole("chunksize", chunksize, least=1)
-        slots = max(1, int(self.stats()["slots"]))
+        slots = slots_of(self._client)
         submit = self.submit
         if not self._options.name:
             submit = self.options(name=str(getattr(fn, "__name__", "map"))[:500]).submit
@@ -340,6 +341,11 @@ class Cluster(Tables, concurrent.futures.Executor):
             thread that the interpreter waits for; what is left is left with them.
         cancel_futures
             Cancel the open tasks.
+
+        Raises
+        ------
+        ClusterConnectionError
+            If tasks were to be cancelled, and the cluster goes on and has no master now.
         """
         ending = self._client.ending
         if self._client.is_closed:
@@ -347,21 +353,17 @@ class Cluster(Tables, concurrent.futures.Executor):
             if wait and ending is not None:
                 ending.join()
             return
+        if self._owned:
+            end_with_master(self._client)
         open_futures = self._client.open_futures()
         if cancel_futures and open_futures:
-            try:
-                self.cancel(open_futures)
-            except ClusterConnectionError:
-                if not self._owned:
-                    raise
-                open_futures = []  # there is no master: they end with the cluster
+            cancel_open(self._client, open_futures, owned=self._owned)
         if not self._owned:
             self._end(open_futures if wait else [])
         elif not wait and ending is None:
-            name = f"nbcluster-shutdown-{self.name}"
             # One of its own: this may be the finalizer of the last handle.
-            ending = threading.Thread(target=self._end, args=(open_futures,), name=name)
-            ending.daemon = False
+            ending = threading.Thread(target=self._end, args=(open_futures,), daemon=False)
+            ending.name = f"nbcluster-shutdown-{self.name}"
             self._client.ending = ending
             ending.start()
         elif wait and ending is not None:
@@ -386,7 +388,8 @@ class Cluster(Tables, concurrent.futures.Executor):
         mode
             ``now``; ``drain``: after what runs; ``ask``: refuse while tasks are open.
         keep
-            Keep the journal, so that the next start of the same name goes on.
+            Keep the journal, so that the next start of the same name goes on. Open futures end
+            with `TaskKeptError`.
 
         Returns
         -------
@@ -402,15 +405,11 @@ class Cluster(Tables, concurrent.futures.Executor):
         """
         if mode not in _STOPS:
             raise unknown_option(text("mode", mode), _STOPS, "mode=")
-        if self._client.link.is_lost and self._owned:
-            self.close()
-            self._reap()
-            return {"stopped": True}
-        answer: dict[str, Any] = self._client.ask("stop", mode=mode, keep=keep)
+        answer = ask_to_stop(self._client, mode, keep=keep, owned=self._owned)
         if answer["stopped"]:
             self._client.await_end(60.0)
             self.close()
-            self._reap()
+            self._reap(keep)
         return answer
 
     def close(self) -> None:
@@ -426,7 +425,11 @@ class Cluster(Tables, concurrent.futures.Executor):
         return self
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
-        self.shutdown(cancel_futures=kind is not None)
+        if kind is None:
+            self.shutdown()
+            return
+        with contextlib.suppress(ClusterConnectionError):  # what was raised is worth more
+            self.shutdown(cancel_futures=True)
 
     def __repr__(self) -> str:
         if self._client.is_closed:

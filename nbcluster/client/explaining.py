@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Final
 
 from nbcluster.core.model import Ended, Progress
-from nbcluster.errors import ClosedError, ClusterConnectionError
+from nbcluster.errors import ClosedError, ClusterConnectionError, TaskKeptError
 from nbcluster.serial.blobs import BlobGoneError
+
+#: Lines of a stack: any frame; the one below which all is ours; ours between it and the task's.
+_FRAME: Final = re.compile(r'  File "')
+_ATTEMPT: Final = re.compile(r'nbcluster/engine/executor/attempt\.py", line \d+ in attempt$')
+_CALLER: Final = re.compile(r'nbcluster/(serial/unpack|calls)\.py", line \d+ in ')
 
 
 def explain(known: dict[str, Any], progress: Progress | None = None) -> str:
@@ -51,13 +57,45 @@ def explain_end(ended: Ended) -> str:
     return explain(known | {"attempts": ended.attempts, "crashes": ended.crashes})
 
 
+def state_of_loss(error: BaseException | None) -> str:
+    """Return the state of a task of which nothing more is heard; one that is kept goes on."""
+    return "pending" if isinstance(error, TaskKeptError) else "failed"
+
+
 def explain_loss(error: BaseException | None) -> str:
     """Return why nothing more is heard of a task, as a sentence."""
     if isinstance(error, ClosedError):
         return f"{error}. If its cluster goes on, so does the task: connect again and look there."
+    if isinstance(error, TaskKeptError):
+        return str(error)
     if isinstance(error, ClusterConnectionError):
         return f"the cluster was shut down before the task had ended: {error}"
     return f"it was not accepted: {error}"
+
+
+def own_stack(text: str, what: str, since_s: float | None) -> str:
+    """Return the part of an executor's stack that is the task's, without what called it.
+
+    Parameters
+    ----------
+    text
+        The stack as the executor wrote it, the latest call first.
+    what
+        Name of the task.
+    since_s
+        Seconds for which it has run, if that is known.
+    """
+    lines = text.splitlines()
+    bottom = [i for i, line in enumerate(lines) if _ATTEMPT.search(line)]
+    if not bottom:  # too deep to be whole, or no stack but a sentence
+        return text
+    end = bottom[-1]
+    while end and _CALLER.search(lines[end - 1]):
+        end -= 1
+    if any(_FRAME.match(line) for line in lines[:end]):
+        return "\n".join(lines[:end])
+    since = "" if since_s is None else f", for {since_s:.1f} s"
+    return f"{what} is inside C code that was called directly{since}: there is no Python frame"
 
 
 def explain_unreadable(error: BaseException) -> str:

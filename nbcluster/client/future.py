@@ -23,6 +23,7 @@ from nbcluster.client.explaining import (
     explain_loss,
     explain_unreadable,
     progress_text,
+    state_of_loss,
 )
 from nbcluster.client.silence import await_end
 from nbcluster.core.model import Ended, Moved, State
@@ -110,16 +111,12 @@ class Future(concurrent.futures.Future[T], Generic[T]):
     @property
     def state(self) -> str:
         """One of ``pending running retrying succeeded failed cancelled``."""
-        if self._refused:
-            return "failed"
+        if self._ended is None and self._state == FINISHED:
+            return state_of_loss(self._exception)
         news = self._ended or self._moved
         if news is not None:
             return str(news.state)
         return "cancelled" if self.cancelled() else "pending"
-
-    @property
-    def _refused(self) -> bool:
-        return self._ended is None and self._state == FINISHED
 
     @property
     def attempts(self) -> int:
@@ -344,7 +341,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         for title, text in (("stdout", self.stdout), ("stderr", self.stderr)):
             if text:
                 print(f"--- {title}\n{text}")  # noqa: T201
-        if self.state == "failed":
+        if self.done() and self.state in ("failed", "pending"):  # the latter is kept elsewhere
             print(self._traceback_text or self.exception())  # noqa: T201
 
     def __reduce__(self) -> Any:

@@ -7,11 +7,16 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from nbcluster.calls import run_chunk
 from nbcluster.client.future import Future
+from nbcluster.errors import ClusterConnectionError, ClusterTimeoutError
+
+if TYPE_CHECKING:
+    from nbcluster.client.client import Client
 
 #: What a chunk should take: long enough that sending it costs nothing in comparison, short
 #: enough that all slots stay busy to the end.
@@ -20,6 +25,16 @@ MAX_CHUNK: Final = 5_000
 #: Chunks on their way for each slot: more would only move work from here into the queue.
 CHUNKS_PER_SLOT: Final = 4
 _GROWTH: Final = 4
+#: What is taken for the number of slots where it was never told.
+SLOTS: Final = 4
+
+
+def slots_of(client: Client) -> int:
+    """Return how many attempts run at a time; as far as is known, if no master tells it now."""
+    with suppress(ClusterConnectionError, ClusterTimeoutError):
+        if not client.link.is_lost:
+            return max(1, int(client.stats()["slots"]))
+    return max(1, int(client.last_stats.get("slots", SLOTS)))
 
 
 class Submitter(Protocol):

@@ -117,6 +117,11 @@ class Outgoing:
         """Return the ids of the tasks in the outbox."""
         return {task.id for task, _ in self._tasks[:]}
 
+    def unaccepted(self) -> set[str]:
+        """Return the ids of all tasks that the master has not acknowledged."""
+        frames = [frame for frame, _ in list(self.unacknowledged.values())]
+        return self.unsent() | {task.id for frame in frames for task in _tasks_of(frame)}
+
     def is_overdue(self, now: float, limit_s: float) -> bool:
         """Return whether nothing was acknowledged for ``limit_s`` though something waits for it."""
         if self.unacknowledged and now - self._oldest_at > limit_s:

@@ -91,7 +91,7 @@ def attach(
     timeout: float,
     *,
     owned: bool = False,
-    reap: Callable[[], None] = lambda: None,
+    reap: Callable[[bool], None] = lambda keep: None,
 ) -> Cluster:
     """Return a handle of the cluster with that connection file.
 
@@ -104,7 +104,8 @@ def attach(
     owned
         Whether the cluster is to end with this process.
     reap
-        Called when it was told to stop: takes in the end of its master.
+        Called when it was told to stop: takes in the end of its master. Its argument says
+        whether the journal is to be kept.
     """
     client = Client(path)
     client.open(timeout)

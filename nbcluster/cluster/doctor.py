@@ -233,8 +233,9 @@ def _cluster(known: ClusterDir, connection: Connection) -> Finding:
             "clusters",
             Grade.WARN,
             f"{known.name!r} is dead: its master (pid {connection.pid}) ended without notice",
-            f"nbcluster start --name {known.name} goes on with its journal; "
-            f"nbcluster stop {known.name} ends what is left of it",
+            f"nbcluster start --name {known.name} goes on with its tasks; "
+            f"nbcluster stop {known.name} --keep ends its engines and keeps them, "
+            f"nbcluster stop {known.name} --cancel drops them",
         )
     if connection.python != here:
         text = f"{known.name!r} runs Python {connection.python}, and this is {here}"
@@ -257,7 +258,7 @@ def _orphans(where: ClusterDir) -> Iterator[Finding]:
         remedy = f"kill {process.pid}"
         if what == "engine" and (directory / "connection.json").exists():
             text = f"engine {process.pid} waits for the next master of {directory.name!r}"
-            remedy = f"nbcluster stop {directory.name}"
+            remedy = f"nbcluster stop {directory.name} --keep"
         yield Finding("processes", Grade.WARN, text, remedy)
     if not orphans:
         yield Finding("processes", Grade.OK, "none is left over")

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from nbcluster.calls import initialize
 from nbcluster.client.client import Client
 from nbcluster.client.cluster import Cluster
+from nbcluster.client.ending import cancel_open
 from nbcluster.client.future import Future
 from nbcluster.client.mapping import Chunks, MapIterator
 from nbcluster.cluster.start import start
@@ -41,11 +42,11 @@ _exiting = False
 _executors: weakref.WeakSet[ClusterExecutor] = weakref.WeakSet()
 
 
-def _end(client: Client, reap: Callable[[], None]) -> None:
+def _end(client: Client, reap: Callable[[bool], None]) -> None:
     """End an executor whose master has ended: nobody but its user could start the next one."""
     text = "the master of this executor has ended, and with it what was open; make a new one"
     client.on_end(MasterLostError(text))
-    reap()
+    reap(False)
 
 
 class ClusterExecutor(Cluster):
@@ -178,7 +179,8 @@ class ClusterExecutor(Cluster):
         self._let_go.detach()
         if cancel_futures:
             # What runs is finished, as in the standard pools; so are those about to be run.
-            self.cancel(self._client.open_futures()[self._workers :])
+            waiting = self._client.open_futures()[self._workers :]
+            cancel_open(self._client, waiting, owned=True)
         super().shutdown(wait=wait)
 
 

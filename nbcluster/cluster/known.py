@@ -20,7 +20,7 @@ def clusters() -> pd.DataFrame:
 
     ``state`` is ``running``; or ``dead``: its master ended without notice; or ``kept``: it was
     stopped, and its journal kept. `start` of the same name goes on with its tasks; ``nbcluster
-    stop`` ends what is left of a dead one, with ``--cancel`` it removes what is kept.
+    stop --keep`` ends what is left of a dead one, ``nbcluster stop --cancel`` removes either.
     """
     from nbcluster.client.frames import frame
 

@@ -12,7 +12,7 @@ import weakref
 from nbcluster import errors
 from nbcluster.client.client import Client
 from nbcluster.client.cluster import Cluster
-from nbcluster.transport.rundir import ClusterDir, FileLock
+from nbcluster.transport.rundir import ClusterDir
 
 log = logging.getLogger(__name__)
 
@@ -69,16 +69,21 @@ def kill(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def reap(process: subprocess.Popen[bytes], where: ClusterDir) -> None:
-    """Take in the end of a master that was told to stop, or was killed before."""
+def reap(process: subprocess.Popen[bytes], where: ClusterDir, *, keep: bool) -> None:
+    """Take in the end of a master that was told to stop, or was killed before.
+
+    One that was killed has removed nothing, and its engines wait for the next: both is done here.
+    """
     try:
         process.wait(10)
     except subprocess.TimeoutExpired:
         kill(process)
-    was_killed = bool(process.returncode and process.returncode < 0)
-    # Then it has removed nothing. Its engines end with us.
-    if was_killed and where.path.is_dir() and not FileLock.is_held(where.lock_file):
-        where.remove()
+    if process.returncode < 0 and where.path.is_dir():
+        from nbcluster.cluster import remains  # seldom needed, and brings the journal
+
+        # Or the next one is being started, or engines have removed all meanwhile.
+        with contextlib.suppress(errors.ClusterError, FileNotFoundError):
+            remains.end(where, keep=keep)
     take_in_dead()
 
 

@@ -112,7 +112,8 @@ def start_options(**given: Any) -> StartOptions:
                 raise type(error)(f"{variable}: {error}") from None
             except ValueError as error:
                 raise OptionTypeError(f"{variable}={os.environ[variable]}: {error}") from None
-    return StartOptions(**values)
+    chosen = frozenset(name for name, (field, _) in _CHECKS.items() if field in values)
+    return StartOptions(**values, chosen=chosen)
 
 
 def what_differs(

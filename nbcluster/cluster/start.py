@@ -54,7 +54,7 @@ def start(
     Parameters
     ----------
     engines
-        Engine processes, default 4.
+        Engine processes. Default: where a journal goes on, as many as there were; otherwise 4.
     name
         Default ``"default"``.
     group
@@ -133,10 +133,10 @@ def start(
             where.name,
             timeout,
             owned=not chosen.persist,
-            reap=lambda: reap(process, where),
+            reap=lambda keep: reap(process, where, keep=keep),
         )
-        _await_engines(cluster, chosen, initializer, initargs, timeout)
-        tell_resumed(cluster)
+        _await_engines(cluster, initializer, initargs, timeout)
+        tell_resumed(cluster, chosen)
     except _StartedElsewhereError:
         # It will be attached to.
         return start(
@@ -198,14 +198,14 @@ def _is_running(where: ClusterDir, timeout: float) -> bool:
 
 def _await_engines(
     cluster: Cluster,
-    chosen: StartOptions,
     initializer: Callable[..., Any] | None,
     initargs: tuple[Any, ...],
     timeout: float,
 ) -> None:
     if initializer is not None:
         cluster._set_up(initialize, (initializer, initargs), timeout)
-    cluster.wait_for_engines(chosen.engines, timeout)
+    # As many as it had, where nobody has said how many.
+    cluster.wait_for_engines(cluster._client.ask("info", timeout)["engines"], timeout)
 
 
 def _start_master(chosen: StartOptions, where: ClusterDir) -> subprocess.Popen[bytes]:
@@ -227,6 +227,7 @@ def _start_master(chosen: StartOptions, where: ClusterDir) -> subprocess.Popen[b
         log_level=chosen.log_level,
         owner_fd=pipe,
         owner_pid=os.getpid(),
+        unsaid=tuple(x for x in ("engines", "group", "slots") if x not in chosen.chosen),
     )
     with open(where.logs / "master.err", "wb") as err:
         process = subprocess.Popen(

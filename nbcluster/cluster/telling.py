@@ -26,14 +26,17 @@ def tell_attached(cluster: Cluster, given: list[str], chosen: StartOptions) -> N
     print(text, file=sys.stderr)  # noqa: T201 - it is not what the caller may expect
 
 
-def tell_resumed(cluster: Cluster) -> None:
-    """Say that there are tasks already: the journal of an earlier master goes on."""
+def tell_resumed(cluster: Cluster, chosen: StartOptions) -> None:
+    """Say that the journal of an earlier master goes on: there may be tasks already."""
     counts = cluster.stats()
     open_tasks = counts["pending"] + counts["running"] + counts["retrying"]
     ended = counts["succeeded"] + counts["failed"] + counts["cancelled"]
-    if counts["epoch"] > 1 and (open_tasks or ended):  # else somebody was quick to submit
+    as_before = "engines" not in chosen.chosen
+    # In the first epoch somebody else was quick to submit.
+    if counts["epoch"] > 1 and (open_tasks or ended or as_before):
+        engines = f"engines: {counts['engines']}, as before; " if as_before else ""
         print(  # noqa: T201 - who starts a cluster should know that it is not empty
             f"cluster {cluster.name!r} goes on where its last master ended: "
-            f"open tasks: {open_tasks}, ended ones: {ended}",
+            f"{engines}open tasks: {open_tasks}, ended ones: {ended}",
             file=sys.stderr,
         )

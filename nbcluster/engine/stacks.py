@@ -43,6 +43,10 @@ class Stacks:
                 text = child.stack(start)
             except OSError:
                 is_alive = False
+            if is_alive and not text and now >= until:
+                text = (
+                    f"process {child.pid} did not write it within {_PATIENCE_S:g} s: is it stopped?"
+                )
             # It is whole once it has not grown from one look to the next.
             if (text and text == before) or not is_alive or now >= until:
                 yield m.Stack(request, text)

@@ -18,6 +18,7 @@ import msgspec
 import nbcluster
 from nbcluster.core.machine import Machine
 from nbcluster.core.memo import Limits
+from nbcluster.core.records import GroupWanted
 from nbcluster.errors import FencedError, JournalError, NbclusterError
 from nbcluster.journal import Journal
 from nbcluster.master import rebuild
@@ -72,13 +73,13 @@ def _run(config: MasterConfig, where: ClusterDir) -> int:
         # Engines take as long to start as we do: they wait for the connection file.
         if is_new:
             keeper.scale(config.group, config.engines, config.slots)
-        machine = _rebuild(config, journal)
+        machine, config = _rebuild(config, journal)
         loop = _open(config, where, machine, journal, keeper, poller)
-        if not is_new:  # some of the last master's may live; only what is missing is started
-            keeper.scale(config.group, config.engines, config.slots)
-            for wanted in machine.state.groups.values():
-                if wanted.group != config.group:
-                    keeper.scale(wanted.group, wanted.engines, wanted.slots)
+        # Some of the last master's may live; only what is missing is started.
+        loop.scale(config.group, config.engines, config.slots)
+        for wanted in machine.state.groups.values():
+            if wanted.group != config.group:
+                keeper.scale(wanted.group, wanted.engines, wanted.slots)
         started = True
         _serve(config, loop, poller)
     finally:
@@ -89,7 +90,7 @@ def _run(config: MasterConfig, where: ClusterDir) -> int:
     return 0
 
 
-def _rebuild(config: MasterConfig, journal: Journal) -> Machine:
+def _rebuild(config: MasterConfig, journal: Journal) -> tuple[Machine, MasterConfig]:
     machine = Machine(
         Limits(
             max_pending=config.max_pending,
@@ -102,7 +103,19 @@ def _rebuild(config: MasterConfig, journal: Journal) -> Machine:
     now = time.time()
     journal.commit(machine.begin(epoch, now), epoch, now)
     log.info("epoch %d, %d records replayed", epoch, count)
-    return machine
+    return machine, _as_before(config, machine.state.groups)
+
+
+def _as_before(config: MasterConfig, groups: dict[str, GroupWanted]) -> MasterConfig:
+    """Return the configuration with what nobody has chosen as the last master had it."""
+    group = config.group
+    if "group" in config.unsaid and group not in groups:
+        group = next(iter(groups), group)
+    last = groups.get(group)
+    if last is None:
+        return config
+    known = {"engines": last.engines, "slots": last.slots, "group": group}
+    return msgspec.structs.replace(config, **{name: known[name] for name in config.unsaid})
 
 
 def _open(
@@ -198,7 +211,8 @@ def _serve(config: MasterConfig, loop: Loop, poller: select.poll) -> None:
         loop.fenced(error)
     except JournalError as error:
         gone = not os.path.exists(config.directory)
-        loop.stop(f"its directory {config.directory} was removed" if gone else str(error))
+        why = f"its directory {config.directory} was removed" if gone else str(error)
+        loop.stop(why, in_order=False)
         loop.close()  # what clients are told must leave
         raise
     finally:

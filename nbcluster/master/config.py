@@ -29,3 +29,10 @@ class MasterConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "INFO"
     owner_fd: int = -1  #: reading end of a pipe that the owner holds open; -1: nobody owns it
     owner_pid: int = 0
+    unsaid: tuple[str, ...] = ()  #: of engines, group and slots what the journal may know better
+
+    @property
+    def start_call(self) -> str:
+        """What somebody calls to go on with a journal that was kept."""
+        journal = "" if self.own_journal else f", journal={self.journal!r}"
+        return f"nbcluster.start(name={self.name!r}{journal})"

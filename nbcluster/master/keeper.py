@@ -146,7 +146,8 @@ class Keeper:
             words = psutil.Process(pid).cmdline()
         except psutil.Error:
             return
-        if any("nbcluster" in word for word in words) and self.watch(engine, pid):
+        ours = any("nbcluster" in word for word in words) and self.watch(engine, pid)
+        if ours and "nbcluster.engine" in words:  # else somebody had it join: it is not counted
             self._groups[engine] = group
 
     def is_watched(self, engine: str) -> bool:

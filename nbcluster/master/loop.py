@@ -25,7 +25,7 @@ from nbcluster.errors import (
 )
 from nbcluster.journal import Journal
 from nbcluster.master import outbox, rebuild
-from nbcluster.master.asks import FULL_DISK, READ_ONLY, Answer, answer_to
+from nbcluster.master.asks import FULL_DISK, READ_ONLY, Answer, answer_to, scale
 from nbcluster.master.config import MasterConfig
 from nbcluster.master.intake import Intake
 from nbcluster.master.keeper import Keeper
@@ -368,6 +368,10 @@ class Loop:
         begun = outbox.last_words(Path(self.connection.run), known)
         self._batch.rare.append(e.EngineDied(engine, "ended while no master was there", begun))
 
+    def scale(self, group: str, engines: int, slots: int) -> None:
+        """Have so many engines in ``group``, and put that on record."""
+        scale(self, {"group": group, "count": engines, "slots": slots}, self._batch, "")
+
     # ------------------------------------------------------------------ stopping
 
     def stop_when_drained(self, mode: str, *, keep: bool, why: str = "stopped") -> None:
@@ -396,8 +400,8 @@ class Loop:
             return
         self.stop(self._why)
 
-    def stop(self, reason: str) -> None:
-        """End engines, tell clients, and leave the loop."""
+    def stop(self, reason: str, *, in_order: bool = True) -> None:
+        """End engines, tell clients, and leave the loop; ``in_order``: the journal is as it was."""
         if self.stopped:
             return
         self.stopped = True
@@ -408,9 +412,12 @@ class Loop:
         for session in engines:
             self.send(session, m.Leave(reason))
         self.keeper.stop_all(STOP_S, {session.name for session in engines})
+        has_all = os.path.exists(self.config.directory) and os.path.exists(self.config.journal)
+        is_kept = in_order and has_all and self.keeps_journal
+        start = self.config.start_call if is_kept else ""
         for session in list(self.sessions.by_name.values()):
             if session.role == "client":
-                self.send(session, m.Closing(reason))
+                self.send(session, m.Closing(reason, start, session.acked))
 
     def _give_back_all(self) -> None:
         """Put on record, before engines are told to go, that what runs did not end by itself."""

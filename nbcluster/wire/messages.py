@@ -244,6 +244,8 @@ class Closing(Struct, tag=113, array_like=True):
     """The cluster stops; the session is over."""
 
     reason: str
+    start: str = ""  #: the call that goes on with its open tasks; empty: nothing is kept
+    acked: int = 0  #: as in `Updates`
 
 
 # --------------------------------------------------------------------------- to engines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import nbcluster
 from nbcluster.transport.rundir import FileLock, cluster_dir
 from tests.helpers import eventually, note_clusters
+from tests.integration import calls
 
 ROOT: Final = Path(__file__).parents[2]
 COMMAND: Final = (sys.executable, "-m", "nbcluster")
@@ -288,17 +290,18 @@ def sleep(seconds: float) -> float:
     return seconds
 
 
-def test_what_stop_keeps_goes_on_at_the_next_start(home: Path) -> None:
+def test_what_stop_keeps_goes_on_at_the_next_start(home: Path, gate: Path) -> None:
     with started("kept", "-n", "1"):
         with connected("kept") as cluster:
             for _ in range(2):
-                cluster.submit(sleep, 1.0)
+                cluster.submit(calls.wait_for, str(gate))
             wait_until_running(cluster)
             done = run("stop", "kept", "--keep")
         assert done.returncode == 0, done.stderr
         assert "kept: 2" in done.stdout
         assert told("journal", "info", str(cluster_dir("kept").journal_file))["open"] == 2
 
+        gate.touch()
         run("start", "-n", "1", "--name", "kept", "--persist")
 
         with connected("kept") as cluster:
@@ -313,7 +316,7 @@ def test_a_drained_cluster_of_which_nothing_is_open_leaves_nothing(home: Path) -
         done = run("stop", "drained", "--drain")
 
         assert done.returncode == 0, done.stderr
-        assert future.result(10) == 1.0
+        assert future.result(20) == 1.0
         assert not cluster_dir("drained").path.exists()
 
 
@@ -365,13 +368,35 @@ def test_the_death_of_the_master_is_told(home: Path) -> None:
         assert "master.log" in process.stderr.read()
 
 
+def test_a_dead_cluster_is_ended_and_gone_on_with_by_the_commands_that_are_advised(
+    home: Path,
+) -> None:
+    assert run("start", "-n", "1", "--name", "dead", "--persist").returncode == 0
+    with connected("dead") as cluster:
+        cluster.submit(sleep, 60.0)
+        wait_until_running(cluster)
+    os.kill(told("status", "dead")["stats"]["master_pid"], signal.SIGKILL)
+    eventually(lambda: not FileLock.is_held(cluster_dir("dead").lock_file))
+    advised = re.findall(r"nbcluster (st\w+ [-\w ]+?)(?: goes| ends| drops|$)", run("list").stdout)
+    assert advised == ["start --name dead --persist", "stop dead --keep", "stop dead --cancel"]
+
+    assert run(*advised[1].split()).returncode == 0
+    again = run(*advised[0].split())
+    assert again.returncode == 0
+    assert "engines: 1, as before; open tasks: 1" in again.stderr
+    os.kill(told("status", "dead")["stats"]["master_pid"], signal.SIGKILL)
+    eventually(lambda: not FileLock.is_held(cluster_dir("dead").lock_file))
+    assert run(*advised[2].split()).returncode == 0
+    assert not cluster_dir("dead").path.exists()
+
+
 def test_the_death_of_the_command_ends_the_cluster_it_owns(home: Path) -> None:
     with foreground("owned") as process:
         lock = cluster_dir("owned").lock_file
 
         process.kill()
 
-        eventually(lambda: not FileLock.is_held(lock), 5)
+        eventually(lambda: not FileLock.is_held(lock))
 
 
 # --------------------------------------------------------------------------- engine
@@ -397,6 +422,25 @@ def test_an_engine_says_what_it_waits_for_and_that_it_has_joined(home: Path) -> 
         assert "nbcluster start --name late" in line_with(engine.stderr, "waiting for")
         with started("late", "-n", "0"):
             line_with(engine.stderr, "joined cluster 'late'")
+
+
+def test_an_engine_that_joined_is_not_counted_among_those_that_the_next_master_wants(
+    home: Path,
+) -> None:
+    start = ("start", "--name", "on", "--persist")
+    assert run(*start, "-n", "1").returncode == 0
+    with running("engine", "--join", "on") as engine:
+        eventually(lambda: len(told("status", "on")["engines"]) == 2, 20)
+        os.kill(told("status", "on")["stats"]["master_pid"], signal.SIGKILL)
+        eventually(lambda: not FileLock.is_held(cluster_dir("on").lock_file))
+
+        assert run(*start, "-n", "1").returncode == 0
+
+        engines = eventually(lambda: told("status", "on")["engines"], 20)
+        assert [known["state"] for known in engines] == ["active", "active"]
+        assert engine.pid in {known["pid"] for known in engines}
+        assert run("stop", "on").returncode == 0
+        engine.wait(20)
 
 
 def test_an_engine_that_never_joined_leaves_nothing_but_what_others_need(home: Path) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -20,21 +19,23 @@ import pytest
 import nbcluster
 from nbcluster import Cluster
 from nbcluster.cli import main
-from nbcluster.errors import ClosedError, TaskLostError
+from nbcluster.cluster.owning import take_in_dead
+from nbcluster.errors import (
+    ClosedError,
+    ClusterConnectionError,
+    MasterLostError,
+    TaskKeptError,
+    TaskLostError,
+)
 from nbcluster.transport.rundir import cluster_dir
+from nbcluster.wire import messages as m
 from tests.conftest import Up
-from tests.helpers import eventually
+from tests.helpers import eventually, has_ended
 from tests.integration import calls
+from tests.integration.small_disk import run_on_a_small_disk
+from tests.integration.test_faults import kill_master
 
 END_S: Final = 20.0
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Path]:
-    """Return a file that does not exist; tasks wait for it. It exists after the test."""
-    path = tmp_path / "gate"
-    yield path
-    path.touch()
 
 
 def mark_and_wait(begun: str, gate: str) -> None:
@@ -130,6 +131,132 @@ def test_a_connection_that_is_shut_down_without_waiting_leaves_the_cluster(up: U
     assert cluster.submit(abs, -1).result(END_S) == 1
 
 
+# --------------------------------------------------------------------------- without a master
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda cluster: cluster.shutdown(),
+        lambda cluster: cluster.shutdown(wait=False),
+        lambda cluster: cluster.shutdown(cancel_futures=True),
+        lambda cluster: cluster.shutdown(wait=False, cancel_futures=True),
+        lambda cluster: cluster.stop(),
+        lambda cluster: cluster.stop(mode="drain"),
+    ],
+    ids=["shutdown", "unwaited", "cancelling", "unwaited-cancelling", "stop", "drain"],
+)
+def test_a_cluster_of_our_own_ends_without_its_master(
+    up: Up, gate: Path, is_known: bool, end: Callable[[Cluster], object]
+) -> None:
+    cluster = up(1)
+    future = cluster.submit(calls.wait_for, str(gate))
+    engine = psutil.Process(int(cluster.engines().pid.iloc[0]))
+    kill_master(cluster)
+    if is_known:
+        eventually(lambda: cluster._client.link.is_lost)
+
+    end(cluster)
+    cluster.shutdown()
+
+    assert isinstance(future.exception(0), MasterLostError)
+    assert has_ended(engine)
+    where = cluster_dir(cluster.name)
+    assert not where.path.exists()
+    assert not where.blobs.exists()
+
+
+def test_a_cluster_of_our_own_is_kept_without_its_master_if_that_is_asked_for(
+    up: Up, home: Path, gate: Path
+) -> None:
+    cluster = up(1, name="kept")
+    future = cluster.submit(calls.wait_for, str(gate), 7)
+    engine = psutil.Process(int(cluster.engines().pid.iloc[0]))
+    eventually(future.running)
+    kill_master(cluster)
+
+    cluster.stop(keep=True)
+
+    assert future.state == "pending"
+    assert has_ended(engine)
+    assert nbcluster.clusters().state.to_dict() == {"kept": "kept"}
+    gate.touch()
+    assert up(1, name="kept").future(future.id).result(END_S) == 7
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_cluster_that_goes_on_and_has_no_master_cannot_be_told_anything(
+    up: Up, home: Path, gate: Path, is_known: bool
+) -> None:
+    cluster = up(1, name="on", persist=True)
+    handles = [nbcluster.connect("on") for _ in range(4)]
+    futures = [handle.submit(calls.wait_for, str(gate), 7) for handle in handles]
+    eventually(partial(is_running, cluster))
+    kill_master(cluster)
+    if is_known:
+        eventually(lambda: all(handle._client.link.is_lost for handle in handles))
+
+    with pytest.raises(ClusterConnectionError, match="nbcluster stop on --cancel"):
+        handles[0].stop()
+    for handle, wait in zip(handles[1:], (True, False), strict=False):
+        with pytest.raises(ClusterConnectionError, match="its open tasks cannot be cancelled"):
+            handle.shutdown(wait=wait, cancel_futures=True)
+        assert handle._client.is_closed
+    with pytest.raises(ZeroDivisionError), handles[3]:
+        calls.divide(1, 0)
+
+    again = up(name="on", persist=True)
+    gate.touch()
+    assert again.future(futures[1].id).result(END_S) == 7
+    handles[0].close()
+    again.stop()
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_map_is_begun_without_a_master_and_goes_on_with_the_next(
+    up: Up, home: Path, is_known: bool
+) -> None:
+    cluster = up(1, name="on", persist=True)
+    connected = nbcluster.connect("on")  # has never asked how many slots there are
+    kill_master(cluster)
+    if is_known:
+        eventually(lambda: cluster._client.link.is_lost and connected._client.link.is_lost)
+    began = time.monotonic()
+
+    values = [handle.map(abs, range(-20, 0)) for handle in (cluster, connected)]
+
+    assert time.monotonic() - began < 1.0
+    again = up(name="on", persist=True)
+    for value in values:
+        assert list(value) == list(range(20, 0, -1))
+    connected.close()
+    again.stop()
+
+
+def test_nothing_is_left_of_clusters_of_which_everything_was_killed_and_removed(
+    up: Up, home: Path
+) -> None:
+    numpy = pytest.importorskip("numpy")
+    cluster = up(1, name="on", persist=True)
+    large = cluster.submit(calls.size, numpy.zeros(1 << 21, "u1"))
+    large.result(END_S)
+    everything = [psutil.Process(int(pid)) for pid in cluster.engines().pid]
+    kill_master(cluster)
+    for process in everything:
+        process.kill()
+        eventually(partial(has_ended, process))
+    cluster.close()
+    where = cluster_dir("on")
+    assert where.blobs.exists()
+    shutil.rmtree(where.path)
+
+    with nbcluster.start(1, name="other"):
+        assert not where.blobs.exists()
+
+    assert not list(where.blobs.parent.glob(where.blobs.name + "*"))
+
+
 # --------------------------------------------------------------------------- what runs
 
 
@@ -186,6 +313,94 @@ def test_what_may_run_once_only_is_lost_with_a_stop_that_keeps(
 
 
 # --------------------------------------------------------------------------- what is kept
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_futures_of_a_cluster_that_keeps_their_tasks_say_how_to_have_them(
+    up: Up, home: Path, gate: Path, tmp_path: Path, elsewhere: bool
+) -> None:
+    journal = tmp_path / "journal.db" if elsewhere else None
+    cluster = up(1, name="kept", journal=journal)
+    futures = [cluster.submit(calls.wait_for, str(gate), n) for n in range(2)]
+    eventually(futures[0].running)
+
+    nbcluster.connect("kept").stop(keep=True)
+
+    for future in futures:
+        with pytest.raises(TaskKeptError, match=f"keeps task {future.id}") as caught:
+            future.result(END_S)
+        assert (future.done(), future.state) == (True, "pending")
+        assert "at its next start" in future.why()
+        assert (caught.value.task, caught.value.start) == (
+            future.id,
+            f"nbcluster.start(name='kept'{f', journal={str(journal)!r}' if journal else ''})",
+        )
+    gate.touch()
+    cluster.shutdown()
+    again = up(1, name="kept", journal=journal)
+    assert [again.future(future.id).result(END_S) for future in futures] == [0, 1]
+
+
+def test_what_was_submitted_a_moment_before_a_stop_that_keeps_is_kept(up: Up, home: Path) -> None:
+    cluster = up(0, name="kept")
+    for _ in range(3):  # an acknowledgement waits for news, which may not come before the end
+        future = cluster.submit(abs, 1)
+        cluster.stop(keep=True)
+        assert future.state == "pending"
+        cluster = up(0, name="kept")
+
+
+def test_a_task_that_was_not_accepted_before_the_stop_is_not_said_to_be_kept(
+    up: Up, home: Path
+) -> None:
+    cluster = nbcluster.start(1, name="kept")
+    master = psutil.Process(int(cluster.stats()["master_pid"]))
+    master.suspend()
+    future = cluster.submit(abs, 1)
+
+    cluster._client.on_message(m.Closing("stopped", "nbcluster.start(name='kept')"))
+
+    master.resume()
+    assert future.state == "failed"
+    assert not isinstance(future.exception(), TaskKeptError)
+    nbcluster.connect("kept").stop()
+    cluster.close()
+    eventually(lambda: has_ended(master))
+    take_in_dead()
+
+
+@pytest.mark.parametrize("wanted", [None, 1])
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_start_that_goes_on_has_as_many_engines_as_there_were_or_were_asked_for(
+    home: Path, capfd: pytest.CaptureFixture[str], is_killed: bool, wanted: int | None
+) -> None:
+    cluster = nbcluster.start(2, name="kept", slots=2, persist=True)
+    if is_killed:
+        kill_master(cluster)
+    else:
+        stop_and_keep(cluster)
+    cluster.close()
+    capfd.readouterr()
+
+    with nbcluster.start(wanted, name="kept") as again:
+        eventually(lambda: again.engines().slots.tolist() == [2] * (wanted or 2))
+        assert ("engines: 2, as before" in capfd.readouterr().err) == (wanted is None)
+        stop_and_keep(again)
+    with nbcluster.start(name="kept") as third:
+        assert len(third.engines()) == (wanted or 2)
+
+
+def test_a_start_that_goes_on_has_the_engines_that_were_scaled_and_no_group_of_its_own(
+    home: Path,
+) -> None:
+    with nbcluster.start(1, name="kept", group="gpu") as cluster:
+        cluster.scale(2, group="gpu")
+        cluster.scale(1, group="cpu")
+        stop_and_keep(cluster)
+
+    with nbcluster.start(name="kept") as again:
+        again.wait_for_engines(3, END_S)
+        assert sorted(again.engines().group) == ["cpu", "gpu", "gpu"]
 
 
 def test_an_explicit_keep_keeps_what_has_ended(up: Up, home: Path) -> None:
@@ -255,7 +470,7 @@ def test_stop_keep_says_what_is_kept_where_nothing_is_open(
 ON_A_FULL_DISK: Final = """
 import contextlib, os, signal, sys, time, nbcluster
 from nbcluster.errors import JournalFullError
-from tests.helpers import eventually
+from tests.helpers import eventually, has_ended
 from tests.integration import calls
 disk, name = sys.argv[1:]
 cluster = nbcluster.start(1, name=name, journal=os.path.join(disk, "journal.db"), persist=True)
@@ -287,30 +502,14 @@ print("at once:", time.monotonic() - began < 8)
 def test_on_a_full_disk_questions_are_answered_orders_refused_and_stop_works(
     home: Path, tmp_path: Path
 ) -> None:
-    unshare = shutil.which("unshare")
-    if unshare is None or os.geteuid() != 0:
-        pytest.skip("a small disk can be mounted by root only")
-    mount = 'mount -t tmpfs -o size=2m,mode=700 none "$0" || exit 77; exec "$@"'
-    script = [sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path), "full"]
+    said, everything = run_on_a_small_disk(ON_A_FULL_DISK, tmp_path, "full")
 
-    done = subprocess.run(
-        [unshare, "-m", "sh", "-c", mount, str(tmp_path), *script],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
-    if done.returncode == 77 or "unshare" in done.stderr:
-        pytest.skip("mounting is not permitted here")
-    said = dict(line.split(": ", 1) for line in done.stdout.splitlines())
-    everything = done.stdout + done.stderr
     for what in ("why first", "why second"):
         assert "disk" in said.get(what, ""), everything
     for what in ("cancel", "scale"):
         assert "disk under the journal is full" in said.get(what, ""), everything
         assert "was not taken" in said.get(what, ""), everything
     assert "disk" in said.get("run", ""), everything
-    assert "not as expected" not in done.stdout, everything
+    assert "not as expected" not in everything, everything
     assert said.get("tables") == "['pending'] 1 True", everything
     assert (said.get("age"), said.get("at once")) == ("0.0", "True"), everything

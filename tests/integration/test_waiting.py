@@ -206,3 +206,46 @@ def test_interrupts_in_submit_leave_no_task_that_is_waited_for_in_vain(cluster: 
 
     assert interrupted > 30
     eventually(lambda: not cluster._client.open_futures(), END_S)
+
+
+# --------------------------------------------------------------------------- where it is
+
+
+def in_c_code() -> None:
+    time.sleep(600)
+
+
+def waits_for_another(cluster: str) -> None:
+    with nbcluster.connect(cluster) as here:
+        here.options(group="nobody").submit(abs, 1).result()
+
+
+def test_a_stack_leads_down_to_the_users_line_also_in_c_code_and_in_ours(cluster: Cluster) -> None:
+    sleeping = cluster.submit(in_c_code)
+    waiting = cluster.submit(waits_for_another, cluster.name)
+    direct = cluster.options(name="nap").submit(time.sleep, 600)
+    eventually(sleeping.running)
+    eventually(waiting.running)
+
+    eventually(lambda: sleeping.stack().splitlines()[-1].endswith("in in_c_code"))
+    eventually(lambda: waiting.stack().splitlines()[-1].endswith("in waits_for_another"))
+    assert "in result" in waiting.stack()
+
+    sleeping.cancel()
+    eventually(direct.running)
+    eventually(lambda: direct.stack().startswith("nap is inside C code"))
+    cluster.cancel()
+
+
+def test_a_stack_that_a_stopped_process_cannot_write_is_not_silence(cluster: Cluster) -> None:
+    sleeping = cluster.submit(in_c_code)
+    eventually(sleeping.running)
+    engines = cluster.engines()
+    executor = psutil.Process(int(engines.executor_pid[sleeping.engine]))
+    executor.suspend()
+
+    text = sleeping.stack()
+
+    executor.resume()
+    assert f"process {executor.pid} did not write it" in text
+    sleeping.cancel()

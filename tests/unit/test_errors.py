@@ -32,6 +32,7 @@ FIELDS: dict[str, Any] = {
     "signal": "SIGSEGV",
     "peak_bytes": 1 << 30,
     "stderr": "Segmentation fault",
+    "start": "nbcluster.start(name='one')",
     "at_most_once": 0,
     "text": "Traceback (most recent call last): ...",
 }
@@ -123,6 +124,7 @@ def test_an_error_has_a_docstring_of_its_own(cls: type[NbclusterError]) -> None:
         ("TaskTimeoutError", TimeoutError),
         ("TaskExpiredError", TimeoutError),
         ("TaskLostError", ConnectionError),
+        ("TaskKeptError", ConnectionError),
         ("UndecodableError", TypeError),
         ("DependencyError", RuntimeError),
         ("TaskCrashedError", RuntimeError),

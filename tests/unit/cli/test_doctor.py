@@ -204,7 +204,7 @@ def test_an_engine_of_a_dead_cluster_is_told_and_one_of_another_home_is_not(
 
             assert [f.grade for f in found] == [Grade.WARN]
             assert f"engine {ours.pid} waits for the next master" in found[0].text
-            assert found[0].remedy == "nbcluster stop gone"
+            assert found[0].remedy == "nbcluster stop gone --keep"
             assert other.is_running()
     finally:
         where.remove()
@@ -268,7 +268,8 @@ def test_a_dead_cluster_is_listed_with_the_way_on(
         assert main(["list"]) == 0
         text = capsys.readouterr().out
         assert "nbcluster start --name gone" in text
-        assert "nbcluster stop gone" in text
+        assert "nbcluster stop gone --keep" in text
+        assert "nbcluster stop gone --cancel" in text
 
         assert main(["status", "gone"]) == 1
         assert "'gone' is dead" in capsys.readouterr().err

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 
 from nbcluster import Future
-from nbcluster.client.explaining import explain
+from nbcluster.client.explaining import explain, own_stack
 from nbcluster.core.model import Ended, ErrorInfo, Moved, State
-from nbcluster.errors import BusyError, ClosedError, ClusterConnectionError, OptionError
+from nbcluster.errors import (
+    BusyError,
+    ClosedError,
+    ClusterConnectionError,
+    OptionError,
+    TaskKeptError,
+)
 
 
 class NobodyAnswers:
@@ -78,6 +86,48 @@ def test_a_task_that_ran_at_the_shutdown_is_not_said_to_run_for_ever() -> None:
     ours._on_refused(ClusterConnectionError("it has stopped"))
 
     assert (ours.done(), ours.state) == (True, "failed")
+
+
+def test_a_future_whose_task_is_kept_says_so_and_how_to_have_it() -> None:
+    ours = future()
+    ours._on_refused(TaskKeptError("t-1", "nbcluster.start(name='one')"))
+
+    assert (ours.done(), ours.state) == (True, "pending")
+    assert "at its next start" in ours.why()
+    assert "nbcluster.start(name='one'); cluster.future('t-1')" in ours.why()
+
+
+OURS: Final = """\
+  File "/x/nbcluster/engine/executor/attempt.py", line 101 in attempt
+  File "/x/nbcluster/engine/executor/loop.py", line 133 in _work"""
+HEAD: Final = "Stack (most recent call first):"
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        '  File "/u/nbcluster/study.py", line 2 in inner',
+        '  File "/x/nbcluster/client/link.py", line 7 in lead\n  File "/u/a.py", line 2 in f',
+    ],
+)
+@pytest.mark.parametrize("caller", ["serial/unpack.py", "calls.py"])
+def test_a_stack_is_what_the_task_called_wherever_that_lies(own: str, caller: str) -> None:
+    between = f'  File "/x/nbcluster/{caller}", line 138 in call'
+
+    assert own_stack("\n".join([HEAD, own, between, OURS]), "work", 1.0) == f"{HEAD}\n{own}"
+
+
+def test_a_stack_that_was_cut_off_is_shown_as_it_is() -> None:
+    deep = HEAD + '\n  File "/a.py", line 2 in f' * 100 + "\n  ..."
+
+    assert own_stack(deep, "work", 1.0) == deep
+
+
+def test_a_task_without_a_python_frame_is_said_to_be_in_c_code_and_for_how_long() -> None:
+    text = own_stack(f"{HEAD}\n{OURS}", "sum", 12.34)
+
+    assert text.startswith("sum is inside C code")
+    assert "for 12.3 s" in text
 
 
 def test_what_has_ended_has_no_stack() -> None:

@@ -78,3 +78,15 @@ def test_what_is_not_acknowledged_is_sent_again_before_what_is_new() -> None:
     outgoing.repeat_all()
 
     assert [[task.id for task in x.tasks] for x in sent(outgoing)] == [["256"], ["new"]]
+
+
+def test_what_was_not_sent_or_not_acknowledged_is_not_accepted() -> None:
+    outgoing = with_tasks(1)
+    sent(outgoing)
+    outgoing.add(NewTask("1", 0, b"", (), "", "", ()), a_call())
+    sent(outgoing)
+    outgoing.add(NewTask("2", 0, b"", (), "", "", ()), a_call())
+
+    outgoing.acknowledged(1)
+
+    assert outgoing.unaccepted() == {"1", "2"}
