@@ -42,6 +42,8 @@ KEEP_AWAY_S: Final = 0.004
 #: Whoever waits looks for so long after the last submission before it sleeps: what is short is back
 #: by then, and to be woken by another processor costs it a sixth more.
 LOOK_FOR_S: Final = 0.0006
+#: ... if something came within this time after the submission before.
+QUICK_S: Final = 0.002
 #: A submission that is not acknowledged after this long is sent again.
 RESEND_S: Final = 5.0
 #: How often a lost master is looked for.
@@ -65,6 +67,7 @@ class Link:
         self._was_woken = False  #: there may be something to do beside receiving
         self._sleeps = False  #: whoever receives is, or is about to be, asleep
         self._led_at = self._sent_at = 0.0
+        self._is_quick = True
         self._wakeup = Wakeup()
         self._dealer: Dealer | None = None
         self.connection: Connection | None = None
@@ -258,7 +261,7 @@ class Link:
         self._sleeps = True
         with self._lock:
             ready = dealer.ready()
-        if not ready and interrupt is not None:
+        if not ready and interrupt is not None and self._is_quick:
             ready = self._look_for_answer(dealer)
         if not ready and not self.outgoing.waiting:
             if interrupt is not None:
@@ -299,6 +302,8 @@ class Link:
                 self._flush()
             while (frame := dealer.receive()) is not None:
                 inbox.append(frame)
+        if inbox:
+            self._is_quick = time.monotonic() - self._sent_at < QUICK_S
         while inbox:
             try:
                 self._handle(codec.to_client(inbox[0]))
