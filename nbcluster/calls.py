@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 #: What the setup of an initializer binds: another initializer replaces it. No name of a user's.
 INITIALIZER: Final = ("initializer()",)
+#: What a setup that adds to ``sys.path`` binds, beside the directories.
+PATH: Final = ("sys.path()",)
 
 
 def run_chunk(fn: Callable[..., Any], chunk: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -23,6 +26,13 @@ def initialize(fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
 def push_names(names: dict[str, Any]) -> None:
     """Bind names in the namespace that functions of the notebook see on engines."""
     vars(sys.modules["__main__"]).update(names)
+
+
+def add_paths(front: list[str], back: list[str]) -> None:
+    """Have imports look into more directories: before all others, and after them."""
+    sys.path[:0] = [path for path in front if path not in sys.path]
+    sys.path += [path for path in back if path not in sys.path]
+    importlib.invalidate_caches()
 
 
 def pull_name(name: str) -> Any:

@@ -157,6 +157,11 @@ class DependencyError(TaskError):
     """A task named in ``after=`` did not succeed, so this one was not run."""
 
 
+def crash_text(signal: str, peak_bytes: int) -> str:
+    """Return how an executor ended, and the memory it had at most, if that is known."""
+    return signal + (f" at a peak of {peak_bytes / 2**20:.0f} MiB" if peak_bytes else "")
+
+
 class TaskCrashedError(NbclusterError, BrokenExecutor):
     """A task used up its crash budget, or was to run at most once: its executor died under it."""
 
@@ -184,9 +189,9 @@ class TaskCrashedError(NbclusterError, BrokenExecutor):
                 "It was to run at most once, so it is not run again, whatever max_crashes= says; "
                 "submit it anew if it may run twice."
             )
-        peak = f"at a peak of {self.peak_bytes / 2**20:.0f} MiB"
         return (
-            f"task {self.task} ended its executor {times}{last} by {self.signal} {peak}. "
+            f"task {self.task} ended its executor {times}{last} by "
+            f"{crash_text(self.signal, self.peak_bytes)}. "
             f"{advice} Other tasks are unharmed.{tail}"
         )
 

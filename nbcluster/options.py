@@ -101,6 +101,7 @@ class StartOptions:
     max_pending: int = 0  #: open tasks at the most; 0: no limit but memory
     retention_s: float = 86_400.0
     retention_tasks: int = 100_000
+    retention_bytes: int = 1 << 30
     memory_limit: int = 0  #: bytes each executor may take; 0: no limit
     log_level: str = "INFO"
     env: dict[str, str] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from nbcluster.cli.flags import Flags, Verb, count
 from nbcluster.cli.reaching import kept_text, reached
 from nbcluster.client.cluster import Cluster
 from nbcluster.cluster import remains
-from nbcluster.cluster.remains import is_dead, is_kept
+from nbcluster.cluster.remains import is_abandoned, is_dead, is_kept
 from nbcluster.cluster.settings import DURABILITIES
 from nbcluster.cluster.start import start
 from nbcluster.errors import ClusterError
@@ -84,6 +84,8 @@ def run_stop(args: Namespace) -> int:
         return _stop_dead(args)
     if os.sep not in args.name and is_kept(cluster_dir(args.name)):
         return _stop_kept(args)
+    if os.sep not in args.name and args.cancel and is_abandoned(cluster_dir(args.name)):
+        return _stop_kept(args)
     with reached(args.name) as cluster:
         stats = cluster.stats()
         waiting, running = ending.open_tasks(stats)
@@ -116,7 +118,7 @@ def _stop_dead(args: Namespace) -> int:
 
 
 def _stop_kept(args: Namespace) -> int:
-    """Say what is there of a cluster that was stopped in order, or remove it."""
+    """Say what is there of a cluster that does not run, or remove it."""
     where = cluster_dir(args.name)
     if args.cancel:
         remains.end(where, keep=False)

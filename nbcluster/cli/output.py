@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -24,7 +24,15 @@ def rows_of(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON; instants become ISO 8601 in UTC, unknown types their ``repr``."""
-    print(json.dumps(_plain(value), indent=2, default=repr, allow_nan=False))
+    print(json.dumps(_plain(value), indent=2, default=lambda x: shown(x, repr), allow_nan=False))
+
+
+def shown(value: Any, text: Callable[[Any], str] = str) -> str:
+    """Return a value as text, also where its own ``text`` fails."""
+    try:
+        return text(value)
+    except Exception as error:  # noqa: BLE001 - it is the user's code
+        return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}: {error}>"
 
 
 def _plain(value: Any, name: str = "") -> Any:

@@ -12,7 +12,7 @@ from functools import reduce
 from typing import Any, Final
 
 from nbcluster.cli.flags import Flags, Verb
-from nbcluster.cli.output import print_json
+from nbcluster.cli.output import print_json, shown
 from nbcluster.cli.reaching import reached
 from nbcluster.client.future import Future
 from nbcluster.errors import OptionError, RemoteTraceback
@@ -37,6 +37,7 @@ def submit_flags(flags: Flags) -> None:
 def run_submit(args: Namespace) -> int:
     """Run a function on a cluster; print its value, and what it wrote to standard error."""
     name, function, words = split(args.words)
+    sys.set_int_max_str_digits(0)  # who asks for a long number wants to see it
     fn = resolve(function)
     with reached(name) as cluster:
         chosen = cluster if args.timeout is None else cluster.options(timeout=args.timeout)
@@ -51,7 +52,7 @@ def run_submit(args: Namespace) -> int:
         else:
             print(future.stdout + future.stderr, end="", file=sys.stderr)
             if error is None:
-                print(future.result())
+                print(shown(future.result()))
     if error is None:
         return 0
     if not args.json:

@@ -65,6 +65,10 @@ class Asks:
         finally:
             self._waiting.pop(number, None)
 
+    def order(self, op: str, args: dict[str, Any]) -> None:
+        """Send an order after what was submitted so far, and do not wait for the answer."""
+        self._link.send(m.Ask(next(self._numbers), op, args))
+
     def _await_master(self, timeout: float | None) -> bool:
         limit = LOST_S if timeout is None else min(timeout, LOST_S)
         deadline = time.monotonic() + limit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import time
 import warnings
@@ -14,11 +15,11 @@ import msgspec
 
 from nbcluster.client.asking import ASK_S, AT_ONCE, Asks
 from nbcluster.client.callbacks import Callbacks
-from nbcluster.client.explaining import explain, own_stack
 from nbcluster.client.future import Future
 from nbcluster.client.holding import Handles, Held
 from nbcluster.client.link import Link
 from nbcluster.client.outgoing import Call
+from nbcluster.client.setups import Paths
 from nbcluster.client.silence import Loss
 from nbcluster.core.model import Definition, Ended, NewTask, Template
 from nbcluster.errors import (
@@ -26,7 +27,6 @@ from nbcluster.errors import (
     ClusterConnectionError,
     ClusterTimeoutError,
     InitializerError,
-    JournalFullError,
     NbclusterError,
     NbclusterWarning,
     TaskKeptError,
@@ -35,6 +35,7 @@ from nbcluster.errors import (
 from nbcluster.ids import random_id
 from nbcluster.options import CallOptions, task_id
 from nbcluster.serial.blobs import BlobStore
+from nbcluster.serial.digest import digest_of
 from nbcluster.serial.pack import Packer
 from nbcluster.wire import messages as m
 
@@ -67,6 +68,7 @@ class Client:
         self._retry_on: dict[tuple[type[BaseException], ...], Definition] = {}
         self._expected = 1  #: number of the next `Updates`
         self._packer: Packer | None = None
+        self._paths = Paths(self)
         self._sent_at = 0.0
         self.last_stats: dict[str, Any] = {}  #: empty: it was never told
         self._stats_at = 0.0
@@ -121,8 +123,11 @@ class Client:
             raise ClosedError("cannot schedule new futures after shutdown")
         packer = self._packer
         assert packer is not None
+        if len(sys.path) != self._paths.length:
+            self._paths.follow()
         definition = packer.define(fn)
         payload, blobs = packer.dumps_call(args, kwargs)
+        digest = digest_of(fn, args, kwargs) if options.key else b""
         known = self._calls.get((id(definition), id(options)))
         call = known[0] if known else self._call(definition, options)
         after = tuple(task_id(f, "after=") for f in options.after) if options.after else ()
@@ -132,7 +137,7 @@ class Client:
             self._futures[name] = future
             if self._closed is not None:
                 raise ClosedError(str(self._closed))  # closed meanwhile, so nobody would end it
-            task = NewTask(name, 0, payload, blobs, options.name, options.key, after)
+            task = NewTask(name, 0, payload, blobs, options.name, options.key, after, digest)
             waiting = self._link.outgoing.add(task, call)
             future._is_out = True
             self._send_on(waiting)
@@ -144,20 +149,20 @@ class Client:
 
     def _send_on(self, waiting: int) -> None:
         """Send the outbox if it is time, or have it sent."""
-        if waiting == 1:
-            now = time.monotonic()
-            if now - self._sent_at > QUIET_S:
-                self._link.flush()
-            else:
-                self._link.soon()
-            self._sent_at = now
-        elif waiting >= FLUSH_AT:
+        if 1 < waiting < FLUSH_AT:
+            self._link.soon()
+            return
+        now = time.monotonic()
+        if waiting > 1 or now - self._sent_at > QUIET_S:
             self._link.flush()
-            self._sent_at = time.monotonic()
+        else:
+            self._link.soon()
+        self._sent_at = now
 
     def _call(self, definition: Definition, options: CallOptions) -> Call:
         """Return what all calls of this function with these options share."""
         task, needed = options.task, None
+        self._paths.follow()
         if options.retry_on:
             needed = self._retry_on.get(options.retry_on)
             if needed is None:
@@ -244,25 +249,10 @@ class Client:
             done += self.ask("cancel", tasks=names[first : first + AT_ONCE])
         return done
 
-    def why(self, future: Future[Any]) -> str:
-        """Return why a task is where it is, in words."""
-        if self._link.is_lost:
-            return self.lost_text()
-        try:
-            known = self.ask("why", timeout=1.0, task=future.id)
-        except ClusterTimeoutError:
-            return (
-                "the master has not acknowledged it: it does not answer at the moment. The task "
-                "is kept here and is sent again."
-            )
-        except (LookupError, ClusterConnectionError, JournalFullError) as error:
-            return f"the master has not acknowledged it: {error}"
-        return explain(known, future._moved.progress if future._moved else None)
-
-    def stack(self, future: Future[Any]) -> str:
-        """Return where a running attempt is, as a Python stack."""
-        text = str(self.ask("stack", timeout=5.0, task=future.id))
-        return own_stack(text, future.name or "the task", future.duration)
+    def settle(self) -> None:
+        """Wait until the master knows what was submitted: it answers after having taken it in."""
+        if not self._link.outgoing.is_settled:
+            self.ask("names", tasks=[])
 
     # ------------------------------------------------------------------ watching
 
@@ -311,9 +301,10 @@ class Client:
         for sent, known in news.aliases:
             self._on_alias(sent, known)
         for ended in news.ended:
-            future = futures.pop(ended.task, None)
-            if future is not None:
+            future = futures.get(ended.task)
+            if future is not None:  # dropped at the last: whatever is raised, it is asked for again
                 self._on_ended(future, ended)
+                futures.pop(ended.task, None)
         for task, code, args in news.refused:
             self._on_refused(task, from_code(code, tuple(args)))
         if news.number != self._expected:
@@ -325,11 +316,12 @@ class Client:
         self._expected = news.number + 1
 
     def _on_refused(self, task: str, error: NbclusterError) -> None:
-        future = self._futures.pop(task, None)
+        future = self._futures.get(task)
         if isinstance(error, InitializerError) and self.on_broken is not None:
             self.on_broken(error.message)
         if future is not None:
             future._on_refused(error)
+            self._futures.pop(task, None)
 
     def _on_ended(self, future: Future[Any], ended: Ended) -> None:
         if self.echo is not None:
@@ -347,20 +339,21 @@ class Client:
             other._on_ended(copy)
 
     def _on_alias(self, sent: str, known: str) -> None:
-        future = self._futures.pop(sent, None)
+        future = self._futures.get(sent)
         if future is None:
             return
         future.id = known
         first = self._futures.setdefault(known, future)
         if first is not future:
             self._aliases.setdefault(known, []).append(future)
+        self._futures.pop(sent, None)
 
     def _watch_all(self) -> None:
-        # The master cannot know what is not in the outbox yet, or has not left it: in this order,
-        # since other threads submit meanwhile.
+        # The master cannot know what is not in the outbox yet, and tells what becomes of the rest
+        # that it has not acknowledged. In this order, since other threads submit meanwhile.
         known = [name for name, future in list(self._futures.items()) if future._is_out]
-        unsent = self._link.outgoing.unsent()
-        names = [name for name in known if name not in unsent]
+        unknown = self._link.outgoing.unaccepted()
+        names = [name for name in known if name not in unknown]
         for first in range(0, len(names), 5_000):
             self._link.send(m.Watch(names[first : first + 5_000]))
 
@@ -369,6 +362,7 @@ class Client:
         self._expected = 1
         self._loss.end()
         if again:
+            self._paths.tell_again()
             self._watch_all()
 
     def on_lost(self) -> None:
@@ -440,7 +434,7 @@ class Client:
         deadline = time.monotonic() + timeout
         while not over() and time.monotonic() < deadline:
             time.sleep(0.01)
-        self._link.await_master_exit(10.0)
+        self._link.process.await_end(10.0)
 
     @property
     def is_closed(self) -> bool:

@@ -11,22 +11,21 @@ from keyword import iskeyword
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from nbcluster.calls import INITIALIZER, initialize, pull_name, push_names
+from nbcluster.calls import pull_name, push_names
 from nbcluster.client.client import Client
 from nbcluster.client.ending import ask_to_stop, cancel_open, end_with_master
 from nbcluster.client.future import Future
 from nbcluster.client.mapping import Chunks, MapIterator, slots_of
 from nbcluster.client.remote import RemoteFunction
+from nbcluster.client.setups import set_up
 from nbcluster.client.silence import await_end
 from nbcluster.client.tables import Tables
 from nbcluster.errors import (
     ClosedError,
     ClusterConnectionError,
-    InitializerError,
     NbclusterError,
     OptionError,
     OptionTypeError,
-    PushError,
 )
 from nbcluster.options import (
     CallOptions,
@@ -217,6 +216,7 @@ class Cluster(Tables, concurrent.futures.Executor):
         Exception
             The first one that ``fn`` raised on an engine.
         """
+        check_callable(fn, "run()")
         return self._run(None, fn, *args, **kwargs)
 
     def _run(
@@ -266,7 +266,7 @@ class Cluster(Tables, concurrent.futures.Executor):
             is_valid = False
         if not is_valid:
             raise OptionError(f"push takes a dict of names and values, not {names!r}")
-        self._set_up(push_names, (bound,), limit)
+        set_up(self._client, push_names, (bound,), limit)
 
     def pull(self, name: str, timeout: float | None = None) -> dict[str, Any]:
         """Return what ``name`` is bound to on every engine, by engine.
@@ -290,41 +290,6 @@ class Cluster(Tables, concurrent.futures.Executor):
         limit = seconds("timeout", timeout)
         deadline = None if limit is None else time.monotonic() + limit
         return self._run(deadline, pull_name, text("name", name))
-
-    def _set_up(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], timeout: float | None = None
-    ) -> None:
-        """Have every executor, now and later, call ``fn(*args)`` before it runs anything else.
-
-        Raises
-        ------
-        InitializerError
-            If it raises on the executors, or did so before.
-        PushError
-            If it raises on the executors and they can do without.
-        """
-        version = self._begin_set_up(fn, args)
-        answer = self._client.ask("setup_done", timeout, version=version)
-        if answer["error"]:
-            raise InitializerError(answer["error"])
-        if answer["without"]:
-            raise PushError(answer["without"])
-
-    def _begin_set_up(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> int:
-        """As `_set_up`, without waiting for it; return the version to wait for."""
-        packer = self._client.packer
-        definition = packer.define(fn)
-        payload, blobs = packer.dumps_call(args, {})
-        version: int = self._client.ask(
-            "setup",
-            hash=definition.hash,
-            name=definition.name,
-            blob=definition.blob,
-            payload=payload,
-            blobs=list(blobs),
-            names=list(args[0] if fn is push_names else INITIALIZER if fn is initialize else ()),
-        )
-        return version
 
     # ------------------------------------------------------------------ ending
 

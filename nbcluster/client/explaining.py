@@ -3,16 +3,53 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nbcluster.core.model import Ended, Progress
-from nbcluster.errors import ClosedError, ClusterConnectionError, TaskKeptError
+from nbcluster.errors import (
+    ClosedError,
+    ClusterConnectionError,
+    ClusterTimeoutError,
+    JournalFullError,
+    TaskKeptError,
+)
 from nbcluster.serial.blobs import BlobGoneError
+
+if TYPE_CHECKING:
+    from nbcluster.client.client import Client
+    from nbcluster.client.future import Future
 
 #: Lines of a stack: any frame; the one below which all is ours; ours between it and the task's.
 _FRAME: Final = re.compile(r'  File "')
 _ATTEMPT: Final = re.compile(r'nbcluster/engine/executor/attempt\.py", line \d+ in attempt$')
 _CALLER: Final = re.compile(r'nbcluster/(serial/unpack|calls)\.py", line \d+ in ')
+#: Of a submission that may not have arrived.
+_KEPT: Final = "the task is kept here and is sent again"
+
+
+def explain_open(client: Client, future: Future[Any]) -> str:
+    """Ask the master why a task that has not ended is where it is, and say so as a sentence."""
+    if client.link.is_lost:
+        return client.lost_text()
+    reason: object
+    try:
+        known = client.ask("why", timeout=1.0, task=future.id)
+    except ClusterTimeoutError:
+        reason = f"it does not answer at the moment; {_KEPT}"
+    except LookupError as error:
+        reason = _KEPT if future.id in client.link.outgoing.unaccepted() else error
+    except (ClusterConnectionError, JournalFullError) as error:
+        reason = error
+    else:
+        return explain(known, future._moved.progress if future._moved else None)
+    return f"the master has not acknowledged it: {reason}"
+
+
+def stack(client: Client, future: Future[Any]) -> str:
+    """Return where a running attempt is, as a Python stack."""
+    client.settle()
+    text = str(client.ask("stack", timeout=5.0, task=future.id))
+    return own_stack(text, future.name or "the task", future.duration)
 
 
 def explain(known: dict[str, Any], progress: Progress | None = None) -> str:

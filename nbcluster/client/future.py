@@ -5,8 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import math
 import threading
-import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures._base import (
     CANCELLED,
     CANCELLED_AND_NOTIFIED,
@@ -14,6 +13,7 @@ from concurrent.futures._base import (
     PENDING,
     RUNNING,
 )
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from nbcluster.client.awaiting import await_on_loop
@@ -21,10 +21,13 @@ from nbcluster.client.causes import add_remote
 from nbcluster.client.explaining import (
     explain_end,
     explain_loss,
+    explain_open,
     explain_unreadable,
     progress_text,
-    state_of_loss,
+    stack,
 )
+from nbcluster.client.facts import Facts
+from nbcluster.client.guard import Guard
 from nbcluster.client.silence import await_end
 from nbcluster.core.model import Ended, Moved, State
 from nbcluster.errors import ClusterConnectionError, OptionError, UndecodableError, from_code
@@ -46,7 +49,7 @@ _OVER = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
 OUTPUT_LIMIT = 1 << 20
 
 
-class Future(concurrent.futures.Future[T], Generic[T]):
+class Future(Facts, concurrent.futures.Future[T], Generic[T]):
     """The result of a task that is, or will be, run on an engine.
 
     Works wherever a ``concurrent.futures.Future`` does (``wait``, ``as_completed``,
@@ -64,9 +67,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
     Thread safe. Results are unpickled in the thread that first asks for them.
     """
 
-    _client: Client | None
-    _moved: Moved | None
-    _ended: Ended | None
+    _guard: Guard | None = None
 
     def __init__(self, client: Client | None = None, task: str = "", name: str = "") -> None:
         # As the base class does, but for the condition and who waits on it: most futures end
@@ -86,7 +87,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         self._output: dict[int, bytearray] | None = None
 
     @property
-    def _condition(self) -> threading.Condition:
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
         condition = self._own_condition
         if condition is None:
             with _birth:
@@ -95,89 +96,28 @@ class Future(concurrent.futures.Future[T], Generic[T]):
                     condition = self._make_condition()
         return condition
 
-    @_condition.setter
-    def _condition(self, condition: threading.Condition) -> None:
-        self._own_condition = condition
-
     def _make_condition(self) -> threading.Condition:
         """Make what the base class needs once anybody waits or wants to be called."""
         self._waiters: list[Any] = []
         self._done_callbacks: list[Any] = []
-        condition = self._own_condition = threading.Condition()  # last: who sees it finds both
+        self._guard = Guard()
+        condition = threading.Condition(self._guard)  # type: ignore[arg-type]
+        self._own_condition = condition  # last: who sees it finds all of them
         return condition
 
-    # ------------------------------------------------------------------ what is known
-
-    @property
-    def state(self) -> str:
-        """One of ``pending running retrying succeeded failed cancelled``."""
-        if self._ended is None and self._state == FINISHED:
-            return state_of_loss(self._exception)
-        news = self._ended or self._moved
-        if news is not None:
-            return str(news.state)
-        return "cancelled" if self.cancelled() else "pending"
-
-    @property
-    def attempts(self) -> int:
-        """Attempts that were started so far."""
-        news = self._ended or self._moved
-        return news.attempts if news else 0
-
-    @property
-    def retries(self) -> int:
-        """How often it was tried again after an exception or a timeout."""
-        news = self._ended or self._moved
-        return news.retries if news else 0
-
-    @property
-    def crashes(self) -> int:
-        """Attempts that ended because their executor or engine died."""
-        news = self._ended or self._moved
-        return news.crashes if news else 0
-
-    @property
-    def engine(self) -> str:
-        """Id of the engine that runs it or ran it last; empty before the first start."""
-        news = self._ended or self._moved
-        return news.engine if news else ""
-
-    @property
-    def progress(self) -> float | None:
-        """Share that is done, 0 to 1, as far as the task tells; 1.0 once it has succeeded."""
-        if self._ended is not None:
-            return 1.0 if self._ended.state is State.SUCCEEDED else None
-        told = self._moved.progress if self._moved else None
-        return told.done / told.total if told and told.total else None
-
-    @property
-    def duration(self) -> float | None:
-        """Seconds the last attempt took, or has taken so far; None before the first start."""
-        if self._ended is not None:
-            started = self._ended.started_at
-            return self._ended.finished_at - started if started else None
-        if self._moved is not None and self._moved.started_at:
-            return max(0.0, time.time() - self._moved.started_at)
-        return None
-
-    @property
-    def stdout(self) -> str:
-        """What the last attempt wrote to its standard output; grows while it runs."""
-        return self._text(1)
-
-    @property
-    def stderr(self) -> str:
-        """What the last attempt wrote to its standard error; grows while it runs."""
-        return self._text(2)
-
-    def _text(self, stream: int) -> str:
-        if self._ended is not None:
-            written = self._ended.stdout if stream == 1 else self._ended.stderr
-        else:
-            if self._client is not None:
-                self._client.take_in()
-            written = bytes((self._output or {}).get(stream, b""))
-        return written.decode("utf-8", "replace")
+    @contextmanager
+    def _held(self) -> Iterator[threading.Condition]:
+        """Hold the condition; a new one, if whoever holds it will never let it go."""
+        condition = self._condition
+        assert self._guard is not None
+        if not self._guard.acquire_unless_abandoned():
+            self._guard = Guard()
+            condition = self._own_condition = threading.Condition(self._guard)  # type: ignore[arg-type]
+            self._guard.acquire()
+        try:
+            yield condition
+        finally:
+            condition.release()
 
     # ------------------------------------------------------------------ results
 
@@ -319,7 +259,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
             return "it belongs to no cluster"
         if self._ended is not None:
             return explain_end(self._ended)
-        return explain_loss(self._exception) if self.done() else self._client.why(self)
+        return explain_loss(self._exception) if self.done() else explain_open(self._client, self)
 
     def stack(self) -> str:
         """Return where the running attempt is, as a Python stack, the latest call first.
@@ -333,7 +273,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
             return ""
         if self.done():
             raise OptionError(f"task {self.id} is {self.state}; only a running one has a stack")
-        return self._client.stack(self)
+        return stack(self._client, self)
 
     def show(self) -> None:
         """Print state, output and error of the task."""
@@ -363,7 +303,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         ):
             self._output = None  # of an earlier attempt
         self._moved = news
-        with self._condition:
+        with self._held():
             if self._state in (PENDING, RUNNING):
                 self._state = RUNNING if news.state is State.RUNNING else PENDING
 
@@ -384,7 +324,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
                 self._output = None
                 self._state = FINISHED
                 return
-        with self._condition:
+        with self._held() as condition:
             if self._state in (CANCELLED_AND_NOTIFIED, FINISHED):
                 return
             self._ended = news
@@ -399,7 +339,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
                         waiter.add_result(self)
                     else:
                         waiter.add_exception(self)
-            self._condition.notify_all()
+            condition.notify_all()
         self._output = None
         self._invoke_callbacks()
 
@@ -412,7 +352,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
 
     def _on_refused(self, error: BaseException) -> None:
         """Take in that the task was not accepted, or will never be heard of again."""
-        with self._condition:
+        with self._held():
             if self._state in (CANCELLED_AND_NOTIFIED, FINISHED):
                 return
             self._opened = True

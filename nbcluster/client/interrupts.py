@@ -1,8 +1,9 @@
 """Ctrl-C while the main thread receives messages for everybody.
 
 A ``KeyboardInterrupt`` may come between any two bytecodes. While the thread only waits, that is
-wanted; while it hands out results it would lose some of them. So, for as long as the main thread
-leads, SIGINT is noted, and raised at the next place where nothing can be lost.
+wanted; while it hands out results, or takes or leaves a lock, it would lose something. So, for as
+long as the main thread leads, SIGINT is noted. It is handled when the thread does not lead any
+more: its handler may be one of the user's, which cancels tasks and waits for that.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ from typing import Any, Final
 _SIGINT: Final = int(signal.SIGINT)
 
 
-class DeferredInterrupt:
-    """Context in which SIGINT interrupts only where `waiting` is set."""
+class InterruptedWaitError(BaseException):
+    """Ends the wait for messages; never leaves `Link.lead`."""
 
-    __slots__ = ("_active", "_former", "_frame", "_noted", "waiting")
+
+class DeferredInterrupt:
+    """Context in which SIGINT is noted; it ends a wait, and is handled after the context."""
+
+    __slots__ = ("_active", "_former", "_frame", "_waiting", "is_noted")
 
     def __init__(self) -> None:
-        self.waiting = False
-        self._noted = False
+        self.is_noted = False
+        self._waiting = False
         self._frame: FrameType | None = None
         self._former: Any = None
         self._active = False
@@ -39,21 +44,31 @@ class DeferredInterrupt:
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.waiting:
-            self.waiting = False
-            self._former(number, frame)
-        else:
-            self._noted, self._frame = True, frame
+        self.is_noted, self._frame = True, frame
+        if self._waiting:
+            self._waiting = False
+            raise InterruptedWaitError
 
-    def raise_if_noted(self) -> None:
-        """Do now what the interrupt would have done, if there was one."""
-        if self._noted:
-            self._noted = False
-            self._former(signal.SIGINT, self._frame)
+    def begin_wait(self) -> None:
+        """From now on nothing can be lost: an interrupt raises `InterruptedWaitError`."""
+        self._waiting = True
+        if self.is_noted:
+            self._waiting = False
+            raise InterruptedWaitError
 
-    def __exit__(self, *exc: object) -> None:
+    def end_wait(self) -> None:
+        """From now on an interrupt is only noted."""
+        self._waiting = False
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        self._waiting = False
         if self._active:
             _set_handler(_SIGINT, self._former)
             self._active = False
-            if exc[0] is None:
-                self.raise_if_noted()
+        return kind is InterruptedWaitError
+
+    def deliver(self) -> bool:
+        """Do what the interrupt would have done, if there was one; return whether there was."""
+        if self.is_noted:
+            self._former(_SIGINT, self._frame)
+        return self.is_noted

@@ -1,10 +1,7 @@
 """The client's connection: one socket, one I/O thread, and whoever waits may receive.
 
-The I/O thread receives while nobody waits in ``result()``. A thread that does wait takes over the
-receiving itself (it *leads*), because each hand-over between threads costs more than a message.
-While somebody leads, and for a moment after, the I/O thread keeps away.
-
-``_lock`` guards the socket and the outbox. ``_role`` is held by the one thread that receives.
+The I/O thread receives while nobody waits in ``result()``; see `leading`. ``_lock`` guards the
+socket and the outbox.
 What the master has not acknowledged is kept, and sent again with the same ids after a reconnect.
 """
 
@@ -13,8 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import select
-import socket
-import sys
 import threading
 import time
 from collections import deque
@@ -23,31 +18,33 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from nbcluster._version import __version__
+from nbcluster.client.greeting import hello_of
 from nbcluster.client.interrupts import DeferredInterrupt
+from nbcluster.client.leading import Leading
 from nbcluster.client.listener import Listener
 from nbcluster.client.masterprocess import MasterProcess
 from nbcluster.client.outgoing import Outgoing
+from nbcluster.clock import Clock
 from nbcluster.errors import ClusterConnectionError, ClusterTimeoutError, RefusedError
 from nbcluster.transport.connection import Connection, read_connection
-from nbcluster.transport.descriptors import Wakeup
+from nbcluster.transport.descriptors import Wakeup, await_readable
 from nbcluster.transport.sockets import Dealer
 from nbcluster.wire import codec
 from nbcluster.wire import messages as m
 
 log = logging.getLogger(__name__)
 
-#: After somebody led, the I/O thread keeps away for this long: the same thread often waits again.
-KEEP_AWAY_S: Final = 0.004
 #: Whoever waits looks for so long after the last submission before it sleeps: what is short is back
 #: by then, and to be woken by another processor costs it a sixth more.
 LOOK_FOR_S: Final = 0.0006
 #: ... if something came within this time after the submission before.
 QUICK_S: Final = 0.002
-#: A submission that is not acknowledged after this long is sent again.
+#: If nothing is acknowledged for this long, the first submission is sent again.
 RESEND_S: Final = 5.0
 #: How often a lost master is looked for.
 LOOK_S: Final = 0.05
+#: Seconds that closing waits for the master to take what was submitted.
+CLOSE_S: Final = 10.0
 _SLICE_S: Final = 0.5
 _HELLO_AGAIN_S: Final = 1.0
 
@@ -60,20 +57,19 @@ class Link:
         self.client = client
         self._listener = listener
         self._lock = threading.Lock()
-        self._role = threading.Lock()
+        self._leading = Leading(self.wake)
         self.outgoing = Outgoing()
-        self._leader: int | None = None
-        self._left = threading.Event()  #: nobody leads any more
         self._was_woken = False  #: there may be something to do beside receiving
         self._sleeps = False  #: whoever receives is, or is about to be, asleep
-        self._led_at = self._sent_at = 0.0
+        self._sent_at = 0.0
         self._is_quick = True
         self._wakeup = Wakeup()
         self._dealer: Dealer | None = None
         self.connection: Connection | None = None
-        self._process = MasterProcess()
+        self.process = MasterProcess()
         self._poll: Callable[[float | None], list[tuple[int, int]]] = lambda wait: []
         self.welcome: m.Welcome | None = None
+        self.clock = Clock()  #: goes as the master's does
         self.refusal = ""
         self._inbox: deque[bytes] = deque()
         self._closed = False
@@ -104,7 +100,7 @@ class Link:
             raise ClusterConnectionError(
                 f"no cluster runs behind {self.connection_file}. Start one with nbcluster.start()."
             ) from None
-        with self._role:
+        with self._leading.role:
             self._attach(connection)
         self._thread.start()
         deadline = time.monotonic() + timeout_s
@@ -123,34 +119,25 @@ class Link:
             raise RefusedError(f"the cluster refused this client: {self.refusal}")
 
     def _attach(self, connection: Connection) -> None:
-        """Open a socket to the master of ``connection`` and greet it. Needs ``_role``."""
+        """Open a socket to the master of ``connection`` and greet it. Needs the role."""
         with self._lock:
             if self._dealer is not None:
                 self._dealer.close()
-            self.connection = connection
+                self._dealer = None
             self._dealer = Dealer(connection.address)
             poller = select.poll()
             poller.register(self._dealer.fd, select.POLLIN)
             poller.register(self._wakeup.fd, select.POLLIN)
-            self._lost = not self._process.watch(connection, poller)
+            self._lost = not self.process.watch(connection, poller)
             self._poll = poller.poll
+            self.connection = connection
         self._greet()
 
     def _greet(self) -> None:
-        connection = self.connection
-        assert connection is not None
+        assert self.connection is not None
         self._greeted_at = time.monotonic()
-        hello = m.ClientHello(
-            connection.key,
-            self.client,
-            __version__,
-            m.PROTOCOL,
-            f"{sys.version_info.major}.{sys.version_info.minor}",
-            os.getpid(),
-            socket.gethostname(),
-        )
         self.welcome = None
-        self.send(hello)
+        self.send(hello_of(self.client, self.connection))
 
     @property
     def is_open(self) -> bool:
@@ -178,7 +165,7 @@ class Link:
 
     def flush(self) -> None:
         """Send what waits in the outbox. Any thread."""
-        if self.outgoing.waiting:
+        if self.outgoing.can_send:
             with self._lock:
                 self._flush()
                 ready = self._dealer is not None and self._dealer.ready()
@@ -198,6 +185,7 @@ class Link:
     def soon(self) -> None:
         """Have the outbox sent soon, by the thread that receives."""
         if self._sleeps:
+            self._sleeps = False  # it is awake as good as now: one call is enough
             self.wake()
 
     def wake(self, _: object = None) -> None:
@@ -215,44 +203,42 @@ class Link:
             Whether it is over. False also if another thread leads, or the master is lost: then
             wait for the I/O thread.
         """
-        me = threading.get_ident()
-        with self._lock:
-            if self._leader is not None or self._closed or self._lost or me == self._thread.ident:
-                return False
-            self._leader = me
-            self._left.clear()
-        try:
-            return self._lead(is_over, timeout_s)
-        finally:
-            self._led_at = time.monotonic()
-            self._leader = None
-            self._left.set()
-
-    def _lead(self, is_over: Callable[[], bool], timeout_s: float | None) -> bool:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        if not self._role.acquire(blocking=False):
-            self.wake()
-            self._role.acquire()
-        try:
+        while True:
+            is_done = False
             with DeferredInterrupt() as interrupt:
-                while not is_over():
-                    wait_s = _SLICE_S
-                    if deadline is not None:
-                        wait_s = min(wait_s, deadline - time.monotonic())
-                        if wait_s <= 0:
-                            return False
-                    if not self._wait_and_receive(wait_s, interrupt):
-                        return is_over()
-                    if self._was_woken:
-                        self._listener.on_idle()
-                        self._repeat_if_due()
-                    interrupt.raise_if_noted()
-                return True
-        finally:
-            self._role.release()
+                if self._may_lead() and self._leading.take():
+                    try:
+                        is_done = self._receive_until(is_over, deadline, interrupt)
+                    finally:
+                        self._leading.leave()
+            if not interrupt.deliver():
+                return is_done
+            # The user's handler has raised nothing: wait on.
+
+    def _may_lead(self) -> bool:
+        return not (self._closed or self._lost or threading.current_thread() is self._thread)
+
+    def _receive_until(
+        self, is_over: Callable[[], bool], deadline: float | None, interrupt: DeferredInterrupt
+    ) -> bool:
+        while not is_over():
+            wait_s = _SLICE_S
+            if deadline is not None:
+                wait_s = min(wait_s, deadline - time.monotonic())
+                if wait_s <= 0:
+                    return False
+            if not self._wait_and_receive(wait_s, interrupt):
+                return is_over()
+            if self._was_woken:
+                self._listener.on_idle()
+                self._repeat_if_due()
+            if interrupt.is_noted:
+                return False
+        return True
 
     def _wait_and_receive(self, wait_s: float, interrupt: DeferredInterrupt | None) -> bool:
-        """Wait for messages and handle them. Needs ``_role``. False: there is no master."""
+        """Wait for messages and handle them. Needs the role. False: there is no master."""
         dealer = self._dealer
         if dealer is None or self._closed:
             return False
@@ -263,20 +249,19 @@ class Link:
             ready = dealer.ready()
         if not ready and interrupt is not None and self._is_quick:
             ready = self._look_for_answer(dealer)
-        if not ready and not self.outgoing.waiting:
+        if not ready and not self.outgoing.can_send:
             if interrupt is not None:
-                interrupt.waiting = True
-                interrupt.raise_if_noted()
+                interrupt.begin_wait()
             got = self._poll(wait_s * 1000)
             if interrupt is not None:
-                interrupt.waiting = False
+                interrupt.end_wait()
             self._sleeps = False
             self._was_woken = not got
             for fd, _ in got:
                 if fd == self._wakeup.fd:
                     self._was_woken = True
                     self._wakeup.drain()
-                elif fd == self._process.fd:
+                elif fd == self.process.fd:
                     self._lost = True
         self._sleeps = False
         self._pump()
@@ -293,12 +278,12 @@ class Link:
         return ready
 
     def _pump(self) -> None:
-        """Take all that has come off the socket and hand it on. Needs ``_role``."""
+        """Take all that has come off the socket and hand it on. Needs the role."""
         dealer, inbox = self._dealer, self._inbox
         if dealer is None:
             return
         with self._lock:
-            if self.outgoing.waiting:
+            if self.outgoing.can_send:
                 self._flush()
             while (frame := dealer.receive()) is not None:
                 inbox.append(frame)
@@ -336,6 +321,7 @@ class Link:
     def _welcomed(self, welcome: m.Welcome) -> None:
         first = self.welcome is None
         self.welcome = welcome
+        self.clock.not_before(welcome.now)
         if first:
             self._sessions += 1
             with self._lock:
@@ -348,18 +334,13 @@ class Link:
 
     def _run(self) -> None:
         while not self._closed:
-            if self._leader is not None:
-                self._left.wait(_SLICE_S)
-                continue
-            keep_away_s = self._led_at + KEEP_AWAY_S - time.monotonic()
-            if keep_away_s > 0:
-                time.sleep(keep_away_s)
+            if self._leading.keep_away():
                 continue
             self._listener.on_idle()
             if self._closed:  # by the listener: nobody holds us any more
                 return
-            with self._role:
-                if self._leader is not None:
+            with self._leading.role:
+                if self._leading.is_taken:
                     continue
                 if self._lost:
                     self._look_for_master()
@@ -377,10 +358,11 @@ class Link:
         if self.welcome is None:
             if not self._lost and now - self._greeted_at > _HELLO_AGAIN_S:
                 self._greet()
-        elif self.outgoing.is_overdue(now, RESEND_S):
+        elif self.outgoing.unacknowledged:
             with self._lock:
-                self.outgoing.repeat_all()
-                self._flush()
+                overdue = self.outgoing.overdue(now, RESEND_S)
+                if overdue is not None and self._dealer is not None:
+                    self._dealer.send(overdue)
 
     def _look_for_master(self) -> None:
         if self.welcome is not None:
@@ -393,14 +375,15 @@ class Link:
             with suppress(OSError, ClusterConnectionError):
                 connection = read_connection(self.connection_file)
         if connection is None or connection == self.connection:
-            select.select([self._wakeup.fd], [], [], None if self._is_over else LOOK_S)
+            await_readable(self._wakeup.fd, None if self._is_over else LOOK_S)
             self._wakeup.drain()
             return
-        self._attach(connection)
-
-    def await_master_exit(self, timeout_s: float) -> None:
-        """Wait for the master's process to end, so that nothing of it is in the way any more."""
-        self._process.await_end(timeout_s)
+        try:
+            self._attach(connection)
+        except OSError as error:  # as a rule this process has no descriptor left
+            log.warning("the next master cannot be reached: %s; it is tried again", error)
+            self._lost = True
+            time.sleep(_SLICE_S)
 
     # ------------------------------------------------------------------ closing
 
@@ -415,28 +398,40 @@ class Link:
         self._closed = True
         self._dealer = None  # pyzmq knows by the process id that the socket is not to be closed
         # Other threads of the parent may have held them; there are no others here.
-        self._lock, self._role = threading.Lock(), threading.Lock()
-        self._leader = None
-        self._process.disown()
+        self._lock, self._leading = threading.Lock(), Leading(self.wake)
+        self.process.disown()
         self._wakeup.disown()
 
+    def _await_acceptance(self) -> None:
+        """Wait until the master has all that was submitted: who closes loses nothing of it."""
+        deadline = time.monotonic() + CLOSE_S
+        is_mine = threading.current_thread() is not self._thread
+        while is_mine and self.is_open and not self._closed and time.monotonic() < deadline:
+            if not (self.outgoing.waiting or self.outgoing.unacknowledged):
+                return
+            self.flush()
+            if not self.lead(lambda: not self.outgoing.unacknowledged, 0.1):
+                time.sleep(0.005)
+
     def close(self, *, polite: bool = True) -> None:
-        """End the session and the I/O thread."""
+        """End the session and the I/O thread; ``polite``: after what is on its way."""
+        if polite:
+            self._await_acceptance()
         with self._lock:
             if self._closed:
                 return
             self._closed = True
         self.wake()
-        self._left.set()
+        self._leading.end()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(5.0)
         # Whoever receives must be out of it before the descriptors are closed, and it is told.
-        is_alone = self._role.acquire(timeout=5.0)
+        is_alone = self._leading.role.acquire(timeout=5.0)
         try:
             self._release(polite=polite)
         finally:
             if is_alone:
-                self._role.release()
+                self._leading.role.release()
 
     def _release(self, *, polite: bool) -> None:
         with self._lock:
@@ -445,5 +440,5 @@ class Link:
                     self._dealer.send(codec.encode(m.Bye()))
                 self._dealer.flush_and_close()
                 self._dealer = None
-            self._process.close()
+            self.process.close()
             self._wakeup.close()

@@ -76,6 +76,7 @@ class Chunks:
         self._submit: Submitter | None = submit
         self._run = functools.partial(run_chunk, fn)
         self._items: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
+        self._timeout = timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._limit = sys.maxsize if eager else max(1, slots) * CHUNKS_PER_SLOT
         self._size = chunksize or 1
@@ -116,8 +117,10 @@ class Chunks:
             left = None if deadline is None else deadline - time.monotonic()
             try:
                 values = future.result(left)
-            except BaseException:
+            except BaseException as error:
                 self._under_way.appendleft((future, count))
+                if isinstance(error, TimeoutError) and not future.done():
+                    raise self._late(future) from None
                 raise
             self._learn(future, count)
             del future  # what was yielded is the caller's alone, also while we are suspended
@@ -126,6 +129,12 @@ class Chunks:
             while values:
                 yield values.pop()
         self._raise_failure()
+
+    def _late(self, future: Future[Any]) -> TimeoutError:
+        return TimeoutError(
+            f"the next value has not come within {self._timeout:g} s of the call of map(); "
+            f"task {future.id} is {future.state}"
+        )
 
     def drop(self) -> None:
         """Have what is on its way cancelled. Called by the garbage collector too: takes no lock."""

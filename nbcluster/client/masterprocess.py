@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import select
 import socket
+from contextlib import suppress
 
 from nbcluster.transport.connection import Connection
+from nbcluster.transport.descriptors import await_readable
 
 
 class MasterProcess:
@@ -28,8 +30,12 @@ class MasterProcess:
 
     def await_end(self, timeout_s: float) -> None:
         """Wait until nothing of it is in the way any more."""
-        if self.fd >= 0:
-            select.select([self.fd], [], [], timeout_s)
+        with suppress(OSError):  # another thread has closed it meanwhile
+            fd = os.dup(self.fd)
+            try:
+                await_readable(fd, timeout_s)
+            finally:
+                os.close(fd)
 
     def disown(self) -> None:
         """Let go of it without closing: the descriptor is the parent's."""

@@ -140,7 +140,8 @@ class Tables:
         group : str
             Default: ``"default"``.
         slots : int
-            Attempts each new engine runs at a time; default: as at the start of the cluster.
+            Attempts each new engine runs at a time; default: as the group's last ones,
+            at first as at the start of the cluster.
 
         Raises
         ------
@@ -262,7 +263,7 @@ class Tables:
         UnknownIdError
             If there is none.
         """
-        self._client.link.flush()
+        self._client.settle()
         known = self._client.ask("find", task=task_id(task, "future()"))
         future = self._client.adopt(known["id"], known["name"])
         self._client.ask("find", task=future.id)  # its answer comes after the news of the task

@@ -108,7 +108,11 @@ def attach(
         whether the journal is to be kept.
     """
     client = Client(path)
-    client.open(timeout)
+    try:
+        client.open(timeout)
+    except BaseException:  # an interrupt too: its thread is not to go on
+        client.close()
+        raise
     cluster = Cluster(client, name, owned=owned, reap=reap)
     open_clusters.add(cluster)
     if owned:

@@ -10,6 +10,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,8 +19,8 @@ from typing import Final
 import psutil
 
 import nbcluster
-from nbcluster.cluster.remains import own_processes
-from nbcluster.errors import ClusterError, NbclusterError
+from nbcluster.cluster.remains import is_abandoned, own_processes
+from nbcluster.errors import ClusterError, NbclusterError, OptionError
 from nbcluster.journal import info
 from nbcluster.transport.connection import Connection, read_connection
 from nbcluster.transport.rundir import (
@@ -80,7 +81,7 @@ def examine(name: str = "default") -> list[Finding]:
     where = cluster_dir(name)
     checks: tuple[Callable[[ClusterDir], Iterator[Finding]], ...] = (
         *(_python, _packages, _home, _directory, _socket_path, _space, _processes_watched),
-        *(_open_files, _answer, _clusters, _orphans, _journals),
+        *(_open_files, _answer, _clusters, _abandoned, _orphans, _journals),
     )
     return [finding for check in checks for finding in check(where)]
 
@@ -264,12 +265,23 @@ def _orphans(where: ClusterDir) -> Iterator[Finding]:
         yield Finding("processes", Grade.OK, "none is left over")
 
 
-def _journals(where: ClusterDir) -> Iterator[Finding]:
+def _names() -> list[str]:
     try:
-        names = sorted(entry.name for entry in os.scandir(home()) if entry.is_dir())
+        return sorted(entry.name for entry in os.scandir(home()) if entry.is_dir())
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return
-    for name in names:
+        return []
+
+
+def _abandoned(where: ClusterDir) -> Iterator[Finding]:
+    for name in _names():
+        with suppress(OptionError):  # not a directory of ours
+            if is_abandoned(cluster_dir(name)):
+                text = f"{home() / name} was left by a start that was killed"
+                yield Finding("clusters", Grade.WARN, text, f"nbcluster stop {name} --cancel")
+
+
+def _journals(where: ClusterDir) -> Iterator[Finding]:
+    for name in _names():
         path = home() / name / "journal.db"
         if path.exists() and not FileLock.is_held(path.parent / "lock"):
             yield _journal(path)

@@ -19,6 +19,7 @@ from nbcluster.client.cluster import Cluster
 from nbcluster.client.ending import cancel_open
 from nbcluster.client.future import Future
 from nbcluster.client.mapping import Chunks, MapIterator
+from nbcluster.client.setups import begin_set_up
 from nbcluster.cluster.start import start
 from nbcluster.core.model import Ended
 from nbcluster.errors import (
@@ -106,13 +107,13 @@ class ClusterExecutor(Cluster):
         self._let_go = weakref.finalize(self, cluster.shutdown, wait=False)
         if initializer is not None:
             # Not waited for: as with the standard pools, its failure fails what is submitted.
-            self._begin_set_up(initialize, (initializer, initargs))
+            begin_set_up(self._client, initialize, (initializer, initargs))
         _executors.add(self)
 
     def _note_broken(self, message: str) -> None:
         if not self._broken:
-            log.critical("Exception in initializer: %s", message)
             self._broken = message
+            log.critical("Exception in initializer: %s", message)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Run ``fn(*args, **kwargs)`` in an executor process and return its future.
@@ -185,11 +186,16 @@ class ClusterExecutor(Cluster):
 
 
 def _relay(ended: Ended) -> None:
-    """Write what a task printed to this process's own streams."""
+    """Write what a task printed to this process's own streams; what they refuse is lost."""
     for stream, data in ((sys.stdout, ended.stdout), (sys.stderr, ended.stderr)):
         if data and stream is not None:
-            stream.write(bytes(data).decode("utf-8", "replace"))
-            stream.flush()
+            text = bytes(data).decode("utf-8", "replace")
+            try:
+                encoding = getattr(stream, "encoding", None) or "utf-8"
+                stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+                stream.flush()
+            except Exception as error:  # noqa: BLE001 - a closed pipe, or a stream of the user's
+                log.debug("what task %s wrote cannot be shown: %r", ended.task, error)
 
 
 def _finish_all() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,14 +13,19 @@ from typing import Any, Final
 
 import psutil
 
-from nbcluster.errors import ClusterError
+from nbcluster.errors import ClusterError, ClusterTimeoutError
 from nbcluster.journal import info
+from nbcluster.transport.descriptors import watch
 from nbcluster.transport.rundir import ClusterDir, FileLock
 
 _MASTER: Final = "nbcluster.master"
 _ENGINE: Final = "nbcluster.engine"
+#: Seconds to wait for who only looks whether the lock is held.
+_LOCK_S: Final = 1.0
 #: Seconds to wait for processes that were killed.
 _END_S: Final = 3.0
+#: Seconds after which a start that has brought up nothing was killed.
+_START_S: Final = 60.0
 
 
 def is_dead(where: ClusterDir) -> bool:
@@ -30,6 +37,15 @@ def is_kept(where: ClusterDir) -> bool:
     """Return whether it was stopped in order, and its journal kept for the next start."""
     there = where.journal_file.exists() and not where.connection_file.exists()
     return there and not FileLock.is_held(where.lock_file)
+
+
+def is_abandoned(where: ClusterDir) -> bool:
+    """Return whether a start was killed here before there was a cluster: nothing can go on."""
+    known = where.connection_file.exists() or where.journal_file.exists()
+    if known or not where.logs.is_dir() or any(where.blobs.glob("*")):
+        return False
+    is_old = time.time() - where.logs.stat().st_mtime > _START_S  # else it may be beginning
+    return is_old and not FileLock.is_held(where.lock_file)
 
 
 def end(where: ClusterDir, *, keep: bool | None) -> list[int]:
@@ -53,9 +69,11 @@ def end(where: ClusterDir, *, keep: bool | None) -> list[int]:
     ClusterError
         If tasks are open and ``keep`` is None, or it is being started at this moment.
     """
-    lock = FileLock.acquire(where.lock_file)
-    if lock is None:
-        raise ClusterError(f"cluster {where.name!r} is being started or stopped at this moment")
+    try:
+        lock = FileLock.wait(where.lock_file, _LOCK_S)
+    except ClusterTimeoutError:
+        text = f"cluster {where.name!r} is being started or stopped at this moment"
+        raise ClusterError(text) from None
     try:
         if keep is None:
             _refuse_open_tasks(where)
@@ -120,6 +138,16 @@ def own_processes() -> Iterator[tuple[psutil.Process, str, Path]]:
             yield process, what, directory
 
 
+def masters_of(where: ClusterDir, parent: int) -> list[psutil.Process]:
+    """Return the masters of this cluster that the process ``parent`` has started."""
+    found = []
+    for process, what, place in own_processes():
+        with suppress(psutil.NoSuchProcess):
+            if what == "master" and place == where.path and process.ppid() == parent:
+                found.append(process)
+    return found
+
+
 def engines_left(where: ClusterDir) -> list[psutil.Process]:
     """Return the engines of this cluster that live on; they wait for a next master."""
     return [p for p, what, place in own_processes() if what == "engine" and place == where.path]
@@ -141,8 +169,20 @@ def end_engines(where: ClusterDir) -> list[int]:
         with suppress(psutil.NoSuchProcess):
             engine.kill()
     # The system ends executors with their engine.
-    psutil.wait_procs([*engines, *executors], timeout=_END_S)
+    _await_end([*engines, *executors])
     return [engine.pid for engine in engines]
+
+
+def _await_end(processes: list[psutil.Process]) -> None:
+    """Wait until they run no more; that their parent takes them in may last, or never be."""
+    deadline = time.monotonic() + _END_S
+    for process in processes:
+        with suppress(OSError):  # it is gone
+            fd = watch(process.pid)
+            poller = select.poll()
+            poller.register(fd, select.POLLIN)
+            poller.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            os.close(fd)
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

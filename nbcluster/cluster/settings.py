@@ -24,7 +24,8 @@ def _truth(word: str) -> bool:
 
 #: What is no text in the environment, and how it is read.
 _READERS: Final[dict[str, Callable[[str], Any]]] = {
-    **dict.fromkeys(("engines", "slots", "max_pending", "retention_tasks", "memory_limit"), int),
+    **dict.fromkeys(("engines", "slots", "max_pending", "memory_limit"), int),
+    **dict.fromkeys(("retention_tasks", "retention_bytes"), int),
     **dict.fromkeys(("persist", "standby"), _truth),
     "retention": float,
 }
@@ -77,6 +78,7 @@ _CHECKS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "max_pending": ("max_pending", lambda v: whole("max_pending", v, least=1)),
     "retention": ("retention_s", lambda v: min(float(number("retention", v, least=0)), 1e12)),
     "retention_tasks": ("retention_tasks", lambda v: whole("retention_tasks", v, least=0)),
+    "retention_bytes": ("retention_bytes", lambda v: whole("retention_bytes", v, least=0)),
     "log_level": ("log_level", _level),
     "memory_limit": ("memory_limit", _bytes),
     "standby": ("standby", _no_standby),

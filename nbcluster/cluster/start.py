@@ -19,10 +19,12 @@ import psutil
 from nbcluster import errors
 from nbcluster.calls import initialize
 from nbcluster.client.cluster import Cluster
+from nbcluster.client.setups import set_up
 from nbcluster.cluster.connecting import attach, connect
-from nbcluster.cluster.owning import await_ending, kill, masters, owner_fd, reap, take_in_dead
+from nbcluster.cluster.owning import await_ending, masters, owner_fd, reap, take_in_dead
 from nbcluster.cluster.settings import start_options
 from nbcluster.cluster.telling import tell_attached, tell_resumed
+from nbcluster.cluster.undoing import Undo
 from nbcluster.errors import (
     ClusterConnectionError,
     ClusterError,
@@ -36,6 +38,8 @@ from nbcluster.transport.rundir import ClusterDir, FileLock, cluster_dir
 
 #: Seconds for a master to come up, and for its engines.
 START_S = 30.0
+#: Lines of the logs that are told of a start that failed.
+_LINES = 20
 
 
 def start(
@@ -75,6 +79,9 @@ def start(
         Seconds that ended tasks are kept, default a day.
     retention_tasks
         Ended tasks that are kept at the most, default 100,000.
+    retention_bytes
+        Bytes of results, arguments, output and errors that ended tasks keep at the most, default
+        1 GiB. What is in shared memory does not count.
     durability
         ``"process"``: survives the death of any process. ``"power"``: also that of the machine,
         but for arguments and results of 1 MiB and more, which lie in shared memory.
@@ -105,6 +112,8 @@ def start(
 
     Notes
     -----
+    One that fails or is interrupted leaves nothing, but for a journal that was there before.
+
     An option that is not given is taken from the environment, as ``NBCLUSTER_ENGINES``.
 
     Examples
@@ -118,15 +127,18 @@ def start(
     chosen = start_options(engines=engines, name=name, **options)
     where = cluster_dir(chosen.name)
     await_ending(chosen.name, timeout)
+    undo = Undo(where, in_order=bool(chosen.journal))
     where.create()
     take_in_dead()
-    running = _attach_to_running(where, timeout)
-    if running is not None:
-        tell_attached(running, [key for key, value in given.items() if value is not None], chosen)
-        return running
-    process = _start_master(chosen, where)
     cluster: Cluster | None = None
     try:
+        running = _attach_to_running(where, timeout)
+        if running is not None:
+            told = [key for key, value in given.items() if value is not None]
+            tell_attached(running, told, chosen)
+            return running
+        process = _start_master(chosen, where)
+        undo.master = process.pid
         _await_connection(process, where, timeout)
         cluster = attach(
             where.connection_file,
@@ -135,7 +147,7 @@ def start(
             owned=not chosen.persist,
             reap=lambda keep: reap(process, where, keep=keep),
         )
-        _await_engines(cluster, initializer, initargs, timeout)
+        _await_engines(cluster, where, initializer, initargs, timeout)
         tell_resumed(cluster, chosen)
     except _StartedElsewhereError:
         # It will be attached to.
@@ -148,9 +160,9 @@ def start(
             **options,
         )
     except BaseException:
-        kill(process)
         if cluster is not None:
             cluster.close()
+        undo.all()
         raise
     return cluster
 
@@ -198,17 +210,26 @@ def _is_running(where: ClusterDir, timeout: float) -> bool:
 
 def _await_engines(
     cluster: Cluster,
+    where: ClusterDir,
     initializer: Callable[..., Any] | None,
     initargs: tuple[Any, ...],
     timeout: float,
 ) -> None:
     if initializer is not None:
-        cluster._set_up(initialize, (initializer, initargs), timeout)
+        set_up(cluster._client, initialize, (initializer, initargs), timeout)
     # As many as it had, where nobody has said how many.
-    cluster.wait_for_engines(cluster._client.ask("info", timeout)["engines"], timeout)
+    count = cluster._client.ask("info", timeout)["engines"]
+    try:
+        cluster._client.ask("wait_engines", timeout, count=count, group=None)
+    except ClusterTimeoutError:
+        raise ClusterTimeoutError(
+            f"cluster {where.name!r} had not all of its {count} engines ready within {timeout:g} s"
+            f"{_last_lines(where)}"
+        ) from None
 
 
 def _start_master(chosen: StartOptions, where: ClusterDir) -> subprocess.Popen[bytes]:
+    where.create()  # again: a cluster that was just ending may have removed it
     pipe = -1 if chosen.persist else owner_fd()
     config = MasterConfig(
         name=chosen.name,
@@ -223,6 +244,7 @@ def _start_master(chosen: StartOptions, where: ClusterDir) -> subprocess.Popen[b
         max_pending=chosen.max_pending,
         retention_s=chosen.retention_s,
         retention_tasks=chosen.retention_tasks,
+        retention_bytes=chosen.retention_bytes,
         memory_limit=chosen.memory_limit,
         log_level=chosen.log_level,
         owner_fd=pipe,
@@ -269,8 +291,8 @@ def _await_connection(
             raise _start_error(where, process.returncode)
         if time.monotonic() > deadline:
             raise ClusterTimeoutError(
-                f"the master of cluster {where.name!r} did not come up within {timeout:g} s. "
-                f"Its log: {where.logs / 'master.log'}"
+                f"the master of cluster {where.name!r} did not come up within {timeout:g} s"
+                f"{_last_lines(where)}"
             )
         pause.poll(2)
 
@@ -283,6 +305,18 @@ def _start_error(where: ClusterDir, code: int) -> errors.NbclusterError:
     if isinstance(cls, type) and issubclass(cls, ClusterError):
         return cls(message)
     return ClusterError(
-        f"the master of cluster {where.name!r} ended with code {code} before it was up:\n"
-        f"{text[-2000:] or 'it said nothing'}\nIts log: {where.logs / 'master.log'}"
+        f"the master of cluster {where.name!r} ended with code {code} before it was up"
+        f"{_last_lines(where)}"
     )
+
+
+def _last_lines(where: ClusterDir) -> str:
+    """Return how the logs end: they go with what was started."""
+    lines: list[str] = []
+    for pattern in ("master.log", "engine-*.err", "master.err"):
+        for path in sorted(where.logs.glob(pattern)):
+            with contextlib.suppress(FileNotFoundError):
+                lines += path.read_text(errors="replace").strip().splitlines()[-_LINES:]
+    if not lines:
+        return ". It had written nothing to its logs."
+    return "\n".join([". Last lines of its logs:", *lines[-_LINES:]])

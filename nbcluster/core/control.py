@@ -64,7 +64,7 @@ def decide_redrive(
             tell_moved(memo, task, step)
             event.successors[name] = name
         elif task.state in (State.FAILED, State.CANCELLED) and not task.successor:
-            after = [_latest(state, dependency) for dependency in task.after]
+            after = [_latest(state, dependency) for dependency in sorted(task.after)]
             bad = [x for x in after if x not in state.tasks or state.tasks[x].state in _ENDED_BADLY]
             if bad:
                 event.refused[name] = bad[0]
@@ -84,7 +84,7 @@ def _in_order(state: ClusterState, names: list[str]) -> dict[str, None]:
     wanted = set(stack)
     found: dict[str, None] = {}
     while stack:
-        after = [_latest(state, name) for name in state.tasks[stack[-1]].after]
+        after = [_latest(state, name) for name in sorted(state.tasks[stack[-1]].after)]
         before = [name for name in after if name in wanted and name not in found]
         if before:
             stack += before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nbcluster.calls import INITIALIZER
+from nbcluster.calls import INITIALIZER, PATH
 from nbcluster.core import records as r
 from nbcluster.core.events import (
     DrainAsked,
@@ -248,7 +248,7 @@ def decide_setup_asked(
 ) -> Iterator[r.Record]:
     """A new call for all executors. Until it has run there they get nothing else."""
     call = (event.definition.hash, event.payload)
-    for setup in state.setups if event.names == INITIALIZER else ():
+    for setup in state.setups if event.names[:1] in (INITIALIZER, PATH) else ():
         if (setup.fn, setup.payload) == call:  # of an earlier master: it has run, or will
             event.version = setup.version
             step.garbage.extend(event.blobs)

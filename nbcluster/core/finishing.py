@@ -28,6 +28,7 @@ from nbcluster.errors import (
     TaskTimeoutError,
     UndecodableError,
     UnknownIdError,
+    crash_text,
 )
 
 VALUE = int(Verdict.VALUE)
@@ -87,6 +88,8 @@ def decide_outcomes(
 
 def _clamp(started_at: float, task: Task, now: float) -> float:
     """Keep a foreign clock between submission and now: the master's clock stamps all times."""
+    if task.state is State.RUNNING and not task.template.options.at_most_once:
+        now = task.started_at  # told while it ran: since then the machine may have slept
     return min(max(started_at, task.submitted_at), now)
 
 
@@ -373,9 +376,7 @@ def _decide_crash(
 ) -> Iterator[r.Record]:
     options = task.template.options
     tail = event.stderr.decode("utf-8", "replace")
-    error = ErrorInfo(
-        "Crash", f"{event.signal} at a peak of {event.peak_bytes / 2**20:.0f} MiB", tail
-    )
+    error = ErrorInfo("Crash", crash_text(event.signal, event.peak_bytes), tail)
     started_at = task.started_at if task.state is State.RUNNING else now
     if options.at_most_once and event.signal == "engine lost":
         yield from decide_lost(state, memo, task, "engine", now, step)

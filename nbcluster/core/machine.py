@@ -25,7 +25,7 @@ from nbcluster.core.model import TERMINAL, EngineState, State
 from nbcluster.core.restoring import refill_queues
 from nbcluster.core.state import ClusterState
 from nbcluster.core.submitting import decide_submissions
-from nbcluster.core.timing import decide_timers, excuse_engines, plan_retention
+from nbcluster.core.timing import decide_timers, excuse, plan_retention
 
 Decider = Callable[[ClusterState, Memo, Any, float, e.Step], Iterator[r.Record]]
 
@@ -59,7 +59,7 @@ class Machine:
         self.state = ClusterState()
         self.memo = Memo(limits or Limits())
 
-    def handle(self, batch: e.Batch, now: float) -> e.Step:
+    def handle(self, batch: e.Batch, now: float, leapt_s: float = 0.0) -> e.Step:
         """Take in all that came during one turn and return what must follow.
 
         Parameters
@@ -68,10 +68,12 @@ class Machine:
             What came in.
         now
             The time, in seconds since the epoch; never goes back.
+        leapt_s
+            By how much it went forward, since the last turn, while nothing ran.
         """
         state, memo = self.state, self.memo
         step = e.Step()
-        excuse_engines(state, memo, now)
+        excuse(state, memo, now, leapt_s)
         if batch.submissions:
             self._take(decide_submissions(state, memo, batch.submissions, now, step), now, step)
         if batch.outcomes:

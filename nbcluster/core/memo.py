@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
@@ -34,6 +35,7 @@ class Limits:
     max_pending: int = 0  #: open tasks at the most; 0: no limit
     retention_s: float = 86_400.0
     retention_tasks: int = 100_000
+    retention_bytes: int = 1 << 30  #: of ended tasks, by `kept_bytes`
     suspect_s: float = 9.0  #: silence after which an engine gets no new work
     lost_s: float = 15.0  #: silence after which it is given up
     drain_s: float = 25.0  #: time for running attempts to end
@@ -67,11 +69,20 @@ class Memo:
     old_blobs: list[str] = field(default_factory=list)  #: of setups that were replaced
     used: int = 0
     timer_count: int = 0
+    purge_at: int = 10_000  #: timers at which those that came to nothing are looked for
 
     def at(self, due: float, kind: Timer, name: str = "", token: int = 0) -> None:
         """Have a look at ``name`` when ``due``."""
         self.timer_count += 1
         heapq.heappush(self.timers, (due, self.timer_count, kind, name, token))
+
+    def put_off(self, kinds: Collection[Timer], by_s: float) -> None:
+        """Have all looks of these kinds later."""
+        self.timers[:] = [
+            (due + by_s if kind in kinds else due, count, kind, name, token)
+            for due, count, kind, name, token in self.timers
+        ]
+        heapq.heapify(self.timers)
 
     def due(self) -> float | None:
         """Return when the next look is due, None for never."""

@@ -8,6 +8,7 @@ None of them can be part of a cycle. Durations end in ``_s``, sizes in ``_bytes`
 
 from __future__ import annotations
 
+from collections.abc import Set
 from enum import IntEnum, StrEnum
 from typing import Final
 
@@ -83,6 +84,7 @@ class NewTask(Struct, array_like=True, gc=False):
     name: str = ""  #: empty: the function's
     key: str = ""
     after: tuple[str, ...] = ()
+    digest: bytes = b""  #: of function and arguments; empty without a key
 
 
 class ErrorInfo(Struct, array_like=True, gc=False):
@@ -189,6 +191,10 @@ class Moved(Struct, array_like=True, gc=False):
     progress: Progress | None = None
 
 
+#: Of a task that waits for no other one: nearly all are such, and share it.
+NOTHING: Final[Set[str]] = frozenset()
+
+
 class Task(Struct, array_like=True, gc=False):
     """One task as the master knows it. Only ``apply`` writes here."""
 
@@ -199,7 +205,7 @@ class Task(Struct, array_like=True, gc=False):
     client: str
     name: str
     key: str
-    after: tuple[str, ...]  #: what it still waits for
+    after: Set[str]  #: what it still waits for; a set, since it may be a hundred thousand others
     submitted_at: float
     state: State = State.PENDING
     reason: str = ""
@@ -224,6 +230,16 @@ class Task(Struct, array_like=True, gc=False):
     seq: int = 0  #: place in the order of all submissions
     queued_at: float = 0.0  #: since when it waits in its queue: order after a restart
     successor: str = ""  #: of a dead letter that was put back: the new task
+    digest: bytes = b""  #: of function and arguments; empty without a key
+
+
+def kept_bytes(task: Task) -> int:
+    """Return the bytes that an ended task keeps, but for what all tasks have."""
+    size = len(task.result) + len(task.payload) + len(task.stdout) + len(task.stderr)
+    for attempt in task.history:
+        if attempt.error is not None:
+            size += len(attempt.error.message) + len(attempt.error.traceback)
+    return size
 
 
 class Executor(Struct, gc=False):

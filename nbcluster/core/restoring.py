@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from nbcluster.core import records as r
 from nbcluster.core.automaton import FAILED, PENDING
-from nbcluster.core.model import TERMINAL, Task
+from nbcluster.core.model import NOTHING, TERMINAL, Task, kept_bytes
 from nbcluster.core.state import ClusterState
 
 
@@ -16,6 +16,7 @@ def restore_task(state: ClusterState, task: Task) -> None:
     number = state.template_numbers.get(task.template)
     if number is not None:
         task.template = state.templates[number]  # one object for all that share it
+    task.after = task.after or NOTHING
     state.insert(task)
     state.submitted = max(state.submitted, task.seq)
     if task.state is FAILED and not task.successor:
@@ -42,3 +43,4 @@ def refill_queues(state: ClusterState) -> None:
         (t for t in state.tasks.values() if t.state in TERMINAL), key=lambda t: t.finished_at
     )
     state.ended = deque(t.id for t in gone)
+    state.ended_bytes = sum(map(kept_bytes, gone))

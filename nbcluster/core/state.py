@@ -28,6 +28,7 @@ from nbcluster.core.automaton import (
     SUCCEEDED,
 )
 from nbcluster.core.model import (
+    NOTHING,
     TERMINAL,
     Attempt,
     Definition,
@@ -38,6 +39,7 @@ from nbcluster.core.model import (
     State,
     Task,
     Template,
+    kept_bytes,
 )
 from nbcluster.core.queues import TaskQueue
 from nbcluster.errors import InvariantError
@@ -70,6 +72,7 @@ class ClusterState:
         self.dependents: dict[str, list[str]] = {}
         self.dead_letters: dict[str, None] = {}
         self.ended: deque[str] = deque()  #: in the order of their end, for retention
+        self.ended_bytes = 0  #: that these keep, by `kept_bytes`
         self.definitions: dict[str, Definition] = {}
         self.templates: dict[int, Template] = {}
         self.template_count = 0  #: numbers given out so far
@@ -213,7 +216,6 @@ class ClusterState:
 
     def _submitted(self, record: r.Submitted, now: float) -> None:
         new = record.task
-        self.submitted += 1
         task = Task(
             new.id,
             self.templates[new.template],
@@ -222,13 +224,18 @@ class ClusterState:
             record.client,
             new.name,
             new.key,
-            new.after,
+            set(new.after) if new.after else NOTHING,
             now,
         )
+        task.digest = new.digest
+        self._add(task)
+
+    def _add(self, task: Task) -> None:
+        self.submitted += 1
         task.seq = self.submitted
-        task.queued_at = now
+        task.queued_at = task.submitted_at
         self.insert(task)
-        if not self.replaying and not new.after:
+        if not self.replaying and not task.after:
             self.queue_of(task).push(task)
 
     def insert(self, task: Task) -> None:
@@ -285,6 +292,7 @@ class ClusterState:
         task.finished_at = now
         task.progress = None
         self.ended.append(task.id)
+        self.ended_bytes += kept_bytes(task)
         if task.token:
             engine = self.engines.get(engine_of(task.executor))
             if engine is not None:
@@ -296,10 +304,10 @@ class ClusterState:
         task.result_blobs = record.blobs
         task.stdout = record.stdout
         task.stderr = record.stderr
-        self._end(task, SUCCEEDED, now)
         if not task.key:  # a task that succeeded is never run again; a key is compared with it
             task.payload = b""
         task.blobs = ()
+        self._end(task, SUCCEEDED, now)
 
     def _note_attempt(
         self, task: Task, outcome: str, started_at: float, error: ErrorInfo | None, now: float
@@ -369,8 +377,10 @@ class ClusterState:
         self._end(task, CANCELLED, now)
 
     def _dependency_met(self, task: Task, record: r.DependencyMet, now: float) -> None:
-        task.after = tuple(d for d in task.after if d != record.dependency)
+        if isinstance(task.after, set):
+            task.after.discard(record.dependency)
         if not task.after:
+            task.after = NOTHING
             task.queued_at = now
             if not self.replaying:
                 self.queue_of(task).push(task)
@@ -383,7 +393,6 @@ class ClusterState:
         self.dead_letters.pop(task.id, None)
         if self.keys.get(task.key) == task.id:
             del self.keys[task.key]
-        self.submitted += 1
         new = Task(
             record.successor,
             task.template,
@@ -392,15 +401,12 @@ class ClusterState:
             record.client,
             task.name,
             task.key,
-            record.after,
+            set(record.after) if record.after else NOTHING,
             now,
         )
-        new.seq = self.submitted
-        new.queued_at = now
+        new.digest = task.digest
         task.blobs = ()  # they belong to the new task now
-        self.insert(new)
-        if not self.replaying and not new.after:
-            self.queue_of(new).push(new)
+        self._add(new)
 
     def _forgotten(self, record: r.Forgotten, now: float) -> None:
         for name in record.tasks:
@@ -408,6 +414,7 @@ class ClusterState:
             if task is None or task.state not in TERMINAL:
                 raise InvariantError(f"cannot forget {name}: it has not ended")
             self.counts[task.state] -= 1
+            self.ended_bytes -= kept_bytes(task)
             self.dead_letters.pop(name, None)
             self.dependents.pop(name, None)
             if task.key and self.keys.get(task.key) == name:

@@ -125,13 +125,14 @@ def _decide_special(
         refuse(news, new.id, UnknownIdError("task", missing[0], "after= names it."))
         step.garbage.extend(new.blobs)
         return
-    over = [d for d in new.after if state.tasks[d].state in TERMINAL]
-    failed = [d for d in over if state.tasks[d].state is not State.SUCCEEDED]
-    new.after = tuple(d for d in dict.fromkeys(new.after) if d not in over or d in failed)
+    new.after = tuple(
+        d for d in dict.fromkeys(new.after) if state.tasks[d].state is not State.SUCCEEDED
+    )
+    failed = next((d for d in new.after if state.tasks[d].state in TERMINAL), "")
     yield r.Submitted(client, new)
     task = state.tasks[new.id]
     if failed:
-        yield dependency_failure(task, failed[0])
+        yield dependency_failure(task, failed)
         tell_ended(memo, task, step)
     elif not template.options.wait and not can_run(state, task):
         group = template.options.group
@@ -150,11 +151,7 @@ def _recognise(
 ) -> None:
     """A key that is known names the task that has it, if it is the same call."""
     task = state.tasks[state.keys[new.key]]
-    # The payload of a task that succeeded is gone; the function still tells a mix-up.
-    other_call = task.template.fn != template.fn or (
-        bool(task.payload) and task.payload != new.payload
-    )
-    if other_call:
+    if _is_other_call(task, new, template):
         refuse(news, new.id, KeyReusedError(new.key, task.id))
         return
     news.aliases.append((new.id, task.id))
@@ -162,6 +159,13 @@ def _recognise(
         news.ended.append(ended(task))
     else:
         memo.watchers.setdefault(task.id, set()).add(client)
+
+
+def _is_other_call(task: Task, new: NewTask, template: Template) -> bool:
+    if task.digest and new.digest:
+        return task.digest != new.digest
+    # From an older client. The payload may be gone; the function still tells a mix-up.
+    return task.template.fn != template.fn or (bool(task.payload) and task.payload != new.payload)
 
 
 def _pin_exists(state: ClusterState, pin: str) -> bool:

@@ -11,7 +11,15 @@ from nbcluster.core.engines import decide_absent, decide_drain_over, decide_engi
 from nbcluster.core.events import EngineDied, KillOrder, Step
 from nbcluster.core.finishing import settle, tell_moved
 from nbcluster.core.memo import Memo, Timer
-from nbcluster.core.model import TERMINAL, Cause, Definition, EngineState, State, Template
+from nbcluster.core.model import (
+    TERMINAL,
+    Cause,
+    Definition,
+    EngineState,
+    State,
+    Template,
+    kept_bytes,
+)
 from nbcluster.core.state import ClusterState
 from nbcluster.core.submitting import no_attempt_failure
 from nbcluster.errors import TaskExpiredError
@@ -21,9 +29,13 @@ MOMENT_S = 0.02
 #: A turn this much later than it was due was kept from coming. Below what lies between the two
 #: silences of `Limits`, less the seconds between two beats.
 AWAY_S = 2.0
+#: What is timed by these is work; the rest is due by the calendar.
+_OF_WORK = frozenset({Timer.TIMEOUT, Timer.DRAIN, Timer.ABSENT})
 #: Forgetting is done in portions of at least this many, so that it costs little for each task.
 FORGET_AT_ONCE = 500
 _FORGET_PER_TURN = 5_000
+#: ... or this part of the bytes that ended tasks may keep.
+FORGET_PART = 16
 #: A function that was named in a submission this lately stays known, with tasks or without:
 #: clients trust for a minute that it is.
 FORGET_FN_S = 120.0
@@ -34,14 +46,16 @@ SWEEP_S = 10.0
 _SWEEP_LIMIT_S = 320.0
 
 
-def excuse_engines(state: ClusterState, memo: Memo, now: float) -> None:
+def excuse(state: ClusterState, memo: Memo, now: float, leapt_s: float) -> None:
     """Blame no engine for a silence in which the master itself was away.
 
-    A turn that comes long after it was due tells it: the master was stopped, the whole machine was
-    asleep, or the clock was set.
+    A turn that comes long after it was due tells it: the master was stopped. If the whole machine
+    was asleep, or the clock was set, by ``leapt_s``, attempts have not run for so long either.
     """
     due = memo.due()
-    if due is not None and now - due > AWAY_S:
+    if leapt_s:
+        memo.put_off(_OF_WORK, leapt_s)
+    if leapt_s or (due is not None and now - due > AWAY_S):
         for engine in state.engines.values():
             engine.seen_at = now
 
@@ -68,8 +82,23 @@ def decide_timers(state: ClusterState, memo: Memo, now: float, step: Step) -> It
                 yield from decide_absent(state, memo, name, now, step)
             case Timer.RETENTION:
                 pass  # looked at in every turn; the timer only makes one happen
+    _purge(state, memo)
     yield from _forget(state, memo, now, step)
     yield from _sweep(state, memo, now)
+
+
+def _purge(state: ClusterState, memo: Memo) -> None:
+    """Drop the timers of tasks that have ended, which may be due in days."""
+    if len(memo.timers) <= memo.purge_at:
+        return
+    tasks, of_tasks = state.tasks, (Timer.WAKE, Timer.TIMEOUT, Timer.EXPIRE)
+
+    def is_open(name: str) -> bool:
+        return name in tasks and tasks[name].state not in TERMINAL
+
+    memo.timers[:] = [t for t in memo.timers if t[2] not in of_tasks or is_open(t[3])]
+    heapq.heapify(memo.timers)
+    memo.purge_at = max(10_000, 2 * len(memo.timers))
 
 
 def _wake(state: ClusterState, memo: Memo, name: str, now: float, step: Step) -> Iterator[r.Record]:
@@ -144,23 +173,27 @@ def _look_at_engines(state: ClusterState, memo: Memo, now: float, step: Step) ->
 
 
 def _forget(state: ClusterState, memo: Memo, now: float, step: Step) -> Iterator[r.Record]:
-    """Let ended tasks leave: those too old, and of too many the oldest."""
+    """Let ended tasks leave: those too old, and of too many, or too large ones, the oldest."""
     limits, order = memo.limits, state.ended
     if not order:
         return
     surplus = len(order) - limits.retention_tasks
+    spare_bytes = limits.retention_bytes - state.ended_bytes
     first = state.tasks.get(order[0])
     too_old = first is not None and now - first.finished_at >= limits.retention_s
-    if surplus < FORGET_AT_ONCE and not too_old:
+    if surplus < FORGET_AT_ONCE and spare_bytes >= 0 and not too_old:
         return
+    if spare_bytes < 0:  # some more, so that it is not done again in the next turn
+        spare_bytes -= limits.retention_bytes // FORGET_PART
     gone: list[str] = []
     for name in islice(order, _FORGET_PER_TURN):
         task = state.tasks[name]
         old = now - task.finished_at >= limits.retention_s
-        if not old and len(gone) >= surplus:
+        if not old and len(gone) >= surplus and spare_bytes >= 0:
             break
         if task.state in TERMINAL:
             gone.append(name)
+            spare_bytes += kept_bytes(task)
             step.garbage.extend(task.result_blobs)
             step.garbage.extend(task.blobs)
     if gone:

@@ -246,7 +246,7 @@ def reason_of(state: ClusterState, memo: Memo, task: Task) -> str:
         return ""
     if task.after:
         more = f" and {len(task.after) - 1} more" if len(task.after) > 1 else ""
-        return f"waits for task {task.after[0]}{more}"
+        return f"waits for task {min(task.after)}{more}"
     if task.token:
         return f"next on engine {engine_of(task.executor)}"
     if memo.broken:

@@ -28,6 +28,7 @@ class Sight:
 
     is_busy: bool = False  #: something runs
     is_news: bool = False  #: something runs that the master does not know of
+    #: executor, token, and for how many seconds it has run
     running: list[tuple[str, int, float]] = field(default_factory=list)
     progress: list[tuple[int, Progress]] = field(default_factory=list)
     chunks: list[tuple[int, int, int, bytes]] = field(default_factory=list)
@@ -42,23 +43,23 @@ class Watcher:
     def look(self, children: list[Child]) -> Sight:
         """Return what the executors do now."""
         sight = Sight()
-        now = time.time()
+        now = time.monotonic()
         is_progress_due = now >= self._progress_due
         for child in children:
-            token, started_at = child.page.running()
+            token, began = child.page.running()
             if not token:
                 continue
             sight.is_busy = True
-            age = now - started_at
-            if age >= TOLD_S:
-                sight.running.append((child.id, token, started_at))
+            age_s = now - began
+            if age_s >= TOLD_S:
+                sight.running.append((child.id, token, age_s))
                 sight.is_news |= child.told != token
                 words = child.page.words
                 if words[ENDED] != words[SENT]:
                     child.alarm()
                 if is_progress_due:  # not before the start is told: the master would not know it
                     _look_at_progress(child, token, sight)
-            _look_at_output(child, token, age >= STREAMED_S, sight)
+            _look_at_output(child, token, age_s >= STREAMED_S, sight)
         if sight.progress:
             self._progress_due = now + _PROGRESS_S
         return sight

@@ -1,6 +1,7 @@
 """The journal of one cluster: a log of turns, and snapshots of what its oldest turns had done.
 
-One commit is one row, so the cost of a turn does not depend on how many tasks it moved. The log
+One commit is one row, so the cost of a turn does not depend on how many tasks it moved; only what
+is too large for one becomes several, in one transaction. The log
 is bounded by cleaning it from its old end (`Journal.checkpoint`), a little at a time and in the
 transactions of a running master; how a restart puts snapshots and log together is in
 `nbcluster.journal.replay`.
@@ -100,6 +101,9 @@ class Journal:
         self._weight = position.weight  #: records in the log
         self._next = 0  #: weight of the oldest turn; 0: not looked up yet
         self._replayed = self.head == 0
+        self.last_at = (
+            0.0  #: when the last turn in the log was committed, as far as it was replayed
+        )
 
     def _open(self, create: bool) -> tuple[PayloadFiles, sqlite3.Connection]:
         files = PayloadFiles(self._path.with_name(self._path.name + ".d"))
@@ -151,6 +155,7 @@ class Journal:
         for seq, entry in reading.entries(self._database, cleaned):
             self._redriven.add(entry.records)
             replay.turn(seq, entry, load)
+            self.last_at = max(self.last_at, entry.at)
         replay.finish()
         return replay.applied
 
@@ -223,23 +228,31 @@ class Journal:
     def _commit_plain(self, entry: Entry) -> None:
         """Write a turn as one statement. Nearly all are so, and each task waits for two of them."""
         self._check_whole()
+        turns = rows.encode_turns(entry)
         try:
-            self._append(entry)
+            if len(turns) == 1:
+                self._append(self.head + 1, *turns[0])
+            else:
+                with self._transaction():
+                    self._append_all(turns)
         except _FAILURES as error:
             raise self._failed(error) from error
-        self._advance(len(entry.records))
+        self._advance(turns)
 
-    def _append(self, entry: Entry) -> None:
+    def _append_all(self, turns: list[tuple[Entry, bytes]]) -> None:
+        for seq, turn in enumerate(turns, self.head + 1):
+            self._append(seq, *turn)
+
+    def _append(self, seq: int, entry: Entry, blob: bytes) -> None:
         """Write a turn, unless a newer epoch was begun; by itself it is a transaction."""
-        seq, blob = self.head + 1, rows.encode(entry)
         row = (seq, len(entry.records), rows.checksum(seq, blob), blob, entry.epoch)
         if self._database.execute(_APPEND, row).rowcount != 1:
             self._check_epoch(entry.epoch)
             raise DamagedRowError("its epoch is missing")
 
-    def _advance(self, records: int) -> None:
-        self.head += 1
-        self._weight += reading.weight(records)
+    def _advance(self, turns: list[tuple[Entry, bytes]]) -> None:
+        self.head += len(turns)
+        self._weight += sum(reading.weight(len(entry.records)) for entry, _ in turns)
 
     def _check_epoch(self, epoch: int) -> None:
         stored = reading.stored_epoch(self._database)
@@ -254,12 +267,14 @@ class Journal:
         changes = FileChanges()
         self._redriven.add(records)
         with self._files.changing(changes), self._transaction():
-            special = Special(self._database, self._files, self.head + 1, changes)
-            special.write_tables(records)
-            entry = special.entry(records, epoch, now, sync=sync)
-            ended = special.write_tombstones(records, self._redriven.tasks())
-            self._append(entry)
-        self._advance(len(entry.records))
+            special = Special(self._database, self._files, changes)
+            turns = rows.encode_turns(special.entry(records, epoch, now, sync=sync))
+            special.write_tables(records, self.head, self.head + len(turns))
+            ended = special.write_tombstones(
+                records, self.head + len(turns), self._redriven.tasks()
+            )
+            self._append_all(turns)
+        self._advance(turns)
         self._tombstones.update(dict.fromkeys(ended, self.head))
 
     # ------------------------------------------------------------------ cleaning

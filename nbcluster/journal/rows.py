@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 #: Payloads of more bytes lie in files: SQLite copies a large row page by page, twice.
 FILE_BYTES: Final = 1 << 16
+#: A turn of more bytes is written as several: SQLite takes 1e9 in a row, and one is cleaned whole.
+ROW_BYTES: Final = 1 << 25
 
 
 class Ref(Struct, frozen=True, array_like=True, gc=False):
@@ -119,6 +121,20 @@ def read_snapshot(task: str, seq: object, crc: object, blob: object) -> Snapshot
     """Return the state of the task in that row; None: it was forgotten."""
     data = check("snapshot", task, crc, blob, seq)
     return _decode(_snapshot, "snapshot", task, data) if data else None
+
+
+def encode_turns(entry: Entry) -> list[tuple[Entry, bytes]]:
+    """Return the turns that a commit becomes, encoded: one, if it fits into a row."""
+    blob, count = encode(entry), len(entry.records)
+    if len(blob) <= ROW_BYTES or count < 2:
+        return [(entry, blob)]
+    half = count // 2
+    first = tuple((index, ref) for index, ref in entry.files if index < half)
+    rest = tuple((index - half, ref) for index, ref in entry.files if index >= half)
+    return [
+        *encode_turns(Entry(entry.epoch, entry.at, entry.records[:half], first)),
+        *encode_turns(Entry(entry.epoch, entry.at, entry.records[half:], rest)),
+    ]
 
 
 def definition_row(definition: Definition, seq: int) -> tuple[str, str, int, int, bytes]:

@@ -18,14 +18,13 @@ from nbcluster.journal.rows import Entry, Ref
 
 
 class Special:
-    """Writes what goes beside the log, inside the transaction of turn ``seq``."""
+    """Writes what goes beside the log, inside the transaction of a commit."""
 
     def __init__(
-        self, database: sqlite3.Connection, files: PayloadFiles, seq: int, changes: FileChanges
+        self, database: sqlite3.Connection, files: PayloadFiles, changes: FileChanges
     ) -> None:
         self._database = database
         self._files = files
-        self._seq = seq
         self._changes = changes
 
     def entry(self, records: list[Record], epoch: int, now: float, *, sync: bool) -> Entry:
@@ -45,28 +44,28 @@ class Special:
             log.append(rows.without_payload(record))
         return Entry(epoch, now, log, tuple(files))
 
-    def write_tables(self, records: list[Record]) -> None:
-        """Write definitions and templates."""
+    def write_tables(self, records: list[Record], before: int, last: int) -> None:
+        """Write definitions and templates; turns after ``before`` up to ``last`` are the commit."""
         arrived: dict[str, tuple[Defined, int]] = {}
         for record in records:
             if isinstance(record, Defined):
-                arrived[record.definition.hash] = record, self._seq
+                arrived[record.definition.hash] = record, last
             elif isinstance(record, TemplateKnown):
                 self._database.execute(
                     "INSERT OR IGNORE INTO template VALUES (?, ?, ?)",
                     rows.template_row(record.number, record.template),
                 )
             elif isinstance(record, Dropped):
-                # Dropped after it arrived in this very turn: as if it had arrived before it.
+                # Dropped after it arrived in this very commit: as if it had arrived before it.
                 for key in arrived.keys() & set(record.definitions):
-                    arrived[key] = arrived[key][0], self._seq - 1
+                    arrived[key] = arrived[key][0], before
         for defined, seq in arrived.values():
             self._database.execute(
                 "INSERT OR REPLACE INTO definition VALUES (?, ?, ?, ?, ?)",
                 rows.definition_row(defined.definition, seq),
             )
 
-    def write_tombstones(self, records: list[Record], redriven: set[str]) -> list[str]:
+    def write_tombstones(self, records: list[Record], last: int, redriven: set[str]) -> list[str]:
         """Free the files of forgotten tasks now, and not when the log is cleaned of them.
 
         Returns those tasks. A replay must not look for their files then, so what the log still
@@ -82,9 +81,9 @@ class Special:
         for task in ended:
             self._database.execute(
                 "INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?, ?)",
-                rows.snapshot_row(task, self._seq, None),
+                rows.snapshot_row(task, last, None),
             )
             self._changes.unneeded += [(task, place, ref) for place, ref in refs[task].items()]
-        # Nor of what this very turn has written for them.
+        # Nor of what this very commit has written for them.
         self._changes.unneeded += [w for w in self._changes.written if w[0] in ended]
         return ended

@@ -9,13 +9,13 @@ import select
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 import nbcluster
+from nbcluster.clock import Clock
 from nbcluster.core.machine import Machine
 from nbcluster.core.memo import Limits
 from nbcluster.core.records import GroupWanted
@@ -65,7 +65,8 @@ def main(argv: list[str]) -> int:
 def _run(config: MasterConfig, where: ClusterDir) -> int:
     poller = select.poll()
     owner = (config.owner_fd, config.owner_pid) if config.owner_fd >= 0 else None
-    keeper = Keeper(where.connection_file, owner, poller, where.logs, config)
+    clock = Clock()
+    keeper = Keeper(where.connection_file, owner, poller, where.logs, config, clock)
     is_new = not os.path.exists(config.journal)
     journal = Journal(config.journal, durability=config.durability)
     started = False
@@ -73,8 +74,8 @@ def _run(config: MasterConfig, where: ClusterDir) -> int:
         # Engines take as long to start as we do: they wait for the connection file.
         if is_new:
             keeper.scale(config.group, config.engines, config.slots)
-        machine, config = _rebuild(config, journal)
-        loop = _open(config, where, machine, journal, keeper, poller)
+        machine, config = _rebuild(config, journal, clock)
+        loop = _open(config, where, machine, journal, keeper, poller, clock)
         # Some of the last master's may live; only what is missing is started.
         loop.scale(config.group, config.engines, config.slots)
         for wanted in machine.state.groups.values():
@@ -90,17 +91,19 @@ def _run(config: MasterConfig, where: ClusterDir) -> int:
     return 0
 
 
-def _rebuild(config: MasterConfig, journal: Journal) -> tuple[Machine, MasterConfig]:
+def _rebuild(config: MasterConfig, journal: Journal, clock: Clock) -> tuple[Machine, MasterConfig]:
     machine = Machine(
         Limits(
             max_pending=config.max_pending,
             retention_s=config.retention_s,
             retention_tasks=config.retention_tasks,
+            retention_bytes=config.retention_bytes,
         )
     )
     count = rebuild.replay(journal, machine)
     epoch = journal.begin_epoch()
-    now = time.time()
+    clock.not_before(rebuild.latest(journal, machine))
+    now = clock.now
     journal.commit(machine.begin(epoch, now), epoch, now)
     log.info("epoch %d, %d records replayed", epoch, count)
     return machine, _as_before(config, machine.state.groups)
@@ -125,6 +128,7 @@ def _open(
     journal: Journal,
     keeper: Keeper,
     poller: select.poll,
+    clock: Clock,
 ) -> Loop:
     epoch = machine.state.epoch
     address = f"ipc://{where.socket_path(epoch)}"
@@ -147,7 +151,7 @@ def _open(
             keeper.adopt(engine.id, engine.pid, engine.groups[0] if engine.groups else "")
     _sweep(where, machine, keeper)
     router = Router(address)
-    loop = Loop(config, connection, machine, journal, router, keeper, poller)
+    loop = Loop(config, connection, machine, journal, router, keeper, poller, clock)
     for engine in machine.state.engines.values():
         if engine.host == connection.host and not keeper.is_watched(engine.id):
             loop.engine_is_gone(engine.id)

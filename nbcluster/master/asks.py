@@ -328,7 +328,7 @@ def wait_engines(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) 
 def scale(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Want ``count`` engines in ``group``; those too many drain, the youngest first."""
     group, count = str(args["group"]), int(args["count"])
-    slots = int(args.get("slots") or loop.config.slots)
+    slots = int(loop.keeper.slots_of(group) if args.get("slots") is None else args["slots"])
     staying = loop.keeper.staying(group)
     for engine in staying[count:]:
         loop.keeper.leaving.add(engine)

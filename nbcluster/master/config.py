@@ -25,6 +25,7 @@ class MasterConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_pending: int = 0
     retention_s: float = 86_400.0
     retention_tasks: int = 100_000
+    retention_bytes: int = 1 << 30
     memory_limit: int = 0
     log_level: str = "INFO"
     owner_fd: int = -1  #: reading end of a pipe that the owner holds open; -1: nobody owns it

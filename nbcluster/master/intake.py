@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from nbcluster.errors import MalformedError
 from nbcluster.ids import engine_of
 from nbcluster.master import outbox
 from nbcluster.master.sessions import Session
+from nbcluster.transport.paths import is_gone
 from nbcluster.transport.sockets import Sent
 from nbcluster.wire import codec
 from nbcluster.wire import messages as m
@@ -27,16 +27,6 @@ ACKNOWLEDGE_S = 0.02
 
 #: Seconds after which a stranger that goes on talking is asked to greet once more.
 GREET_AGAIN_S = 1.0
-
-
-def _is_gone(path: str) -> bool:
-    try:
-        os.stat(path)
-    except FileNotFoundError:
-        return True
-    except OSError:  # a file system that does not answer for a moment
-        return False
-    return False
 
 
 class Intake:
@@ -211,13 +201,13 @@ class Intake:
     def _beat(self, session: Session, message: m.Beat, batch: e.Batch) -> None:
         config = self._loop.config
         for what, path in (("directory", config.directory), ("journal", config.journal)):
-            if _is_gone(path):
+            if is_gone(path):
                 self._loop.stop_when_drained(
                     "now", keep=False, why=f"its {what} {path} was removed"
                 )
-        batch.rare.append(
-            e.EngineBeat(session.name, message.running, message.progress, message.rss_bytes)
-        )
+        now = self._loop.now
+        running = [(executor, token, now - age_s) for executor, token, age_s in message.running]
+        batch.rare.append(e.EngineBeat(session.name, running, message.progress, message.rss_bytes))
 
     def _executor_died(self, session: Session, message: m.ExecutorDied, batch: e.Batch) -> None:
         self._must_own(session, message.executor)
@@ -278,6 +268,10 @@ class Intake:
         if message.number <= session.acked:
             return  # sent again because our acknowledgement was late
         session.acked = message.number
+        ahead_s = self._loop.clock.ahead_s
+        if ahead_s:  # its wall clock is ours
+            for outcome in message.outcomes:
+                outcome.started_at += ahead_s
         batch.outcomes.append((session.name, message.outcomes))
 
     def _setup_done(self, session: Session, message: m.SetupDone, batch: e.Batch) -> None:

@@ -17,6 +17,7 @@ from typing import Final
 
 import psutil
 
+from nbcluster.clock import Clock
 from nbcluster.ids import random_id
 from nbcluster.master.config import MasterConfig
 from nbcluster.transport.descriptors import watch
@@ -41,6 +42,8 @@ class Keeper:
         What the master was started with.
     poller
         Told about a descriptor for each process, which becomes readable when it ends.
+    clock
+        That of the master: `retry_at` is in its time.
     """
 
     def __init__(
@@ -50,8 +53,10 @@ class Keeper:
         poller: select.poll,
         logs: Path,
         config: MasterConfig,
+        clock: Clock,
     ) -> None:
         self._config = config
+        self._clock = clock
         self.retry_at = 0.0  #: when engines that died too fast are started again; 0: none did
         self._connection_file = connection_file
         self._owner = owner
@@ -80,6 +85,10 @@ class Keeper:
         if group in self._slots:
             self._slots[group] = slots
 
+    def slots_of(self, group: str) -> int:
+        """Return with how many slots the engines of ``group`` are started."""
+        return self._slots.get(group, self._config.slots)
+
     def staying(self, group: str) -> list[str]:
         """Return the engines of ``group`` started here that were not told to go."""
         return [e for e, g in self._groups.items() if g == group and e not in self.leaving]
@@ -90,10 +99,10 @@ class Keeper:
         for group, count in self.wanted.items():
             for _ in range(count - len(self.staying(group))):
                 if self._dying_too_fast():
-                    self.retry_at = time.time() + _MINUTE_S
+                    self.retry_at = self._clock.read() + _MINUTE_S
                     log.error("engines die as soon as they start; more are started in a minute")
                     return
-                self._start(group, self._slots.get(group, 1))
+                self._start(group, self.slots_of(group))
 
     def _dying_too_fast(self) -> bool:
         times = self._deaths

@@ -7,11 +7,11 @@ import math
 import os
 import select
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from nbcluster.clock import Clock
 from nbcluster.core import events as e
 from nbcluster.core import records as r
 from nbcluster.core.machine import Machine
@@ -72,13 +72,15 @@ class Loop:
         router: Router,
         keeper: Keeper,
         poller: select.poll,
+        clock: Clock,
     ) -> None:
         self.config = config
         self.connection = connection
         self.machine = machine
         self.journal = journal
         self.keeper = keeper
-        self.now = time.time()
+        self.clock = clock
+        self.now = clock.now
         self.turns = 0
         self.stale_results = 0
         self.dead_executors: list[str] = []  #: of which shared buffers may be left
@@ -105,7 +107,7 @@ class Loop:
 
     def turn(self) -> None:
         """Take in what has come, decide, make it durable, and only then send."""
-        now = self.now = max(self.now, time.time())  # the core's time never goes back
+        now = self.now = self.clock.read()
         self.turns += 1
         batch, self._batch = self._batch, e.Batch()
         while self.sessions.ended:
@@ -116,7 +118,7 @@ class Loop:
             except MalformedError as error:  # one bad peer must not stop the others
                 if not self.sessions.malformed(peer, now):
                     log.warning("dropped a message: %s", error)
-        step = self.machine.handle(batch, now)
+        step = self.machine.handle(batch, now, self.clock.take_leap())
         self._finish(step)
 
     def _finish(self, step: e.Step) -> None:
@@ -338,18 +340,15 @@ class Loop:
         due = self.machine.due(self.now)
         if self._stop_mode:
             due = min(due or self._stop_by, self._stop_by)
-        if self.keeper.retry_at:
-            due = min(due or math.inf, self.keeper.retry_at)
-        if self._catch_up_at:
-            due = min(due or math.inf, self._catch_up_at)
-        if self._intake.acknowledge_at:
-            due = min(due or self._intake.acknowledge_at, self._intake.acknowledge_at)
+        for at in (self.keeper.retry_at, self._catch_up_at, self._intake.acknowledge_at):
+            if at:
+                due = min(due or math.inf, at)
         if self._has_old or (due is None and self.journal.cleanable() > 0):
-            due = min(due or math.inf, time.time() + IDLE_S)
+            due = min(due or math.inf, self.clock.read() + IDLE_S)
         if due is None:
             return None
         # Rounded up: a turn that comes too early would find nothing due and be followed at once.
-        return min(max(0.0, (due - time.time()) * 1000) + 1, LONGEST_WAIT_MS)
+        return min(max(0.0, (due - self.clock.read()) * 1000) + 1, LONGEST_WAIT_MS)
 
     def _engine_ended(self, fd: int) -> None:
         engine, pid, how = self.keeper.ended(fd)
@@ -378,7 +377,7 @@ class Loop:
         """Stop after this turn, or with ``drain`` when the engines have left."""
         self._stop_mode, self._keep, self._why = mode, keep, why
         limit = self.machine.memo.limits.drain_s + 5 if mode == "drain" else 0.0
-        self._stop_by = time.time() + limit
+        self._stop_by = self.clock.read() + limit
 
     def interrupt(self, number: int) -> None:
         """A signal: drain first, stop at once at the second."""
@@ -396,7 +395,7 @@ class Loop:
     def _try_to_stop(self) -> None:
         # On a full disk nothing that ends can be put on record: there is nothing to wait for.
         drained = not self.machine.state.engines or self.disk_is_full
-        if self._stop_mode == "drain" and not drained and time.time() < self._stop_by:
+        if self._stop_mode == "drain" and not drained and self.now < self._stop_by:
             return
         self.stop(self._why)
 
@@ -425,7 +424,7 @@ class Loop:
         left: list[e.Rare] = [
             e.EngineLeft(x.id, outbox.last_words(run, x)) for x in state.engines.values()
         ]
-        step = self.machine.handle(e.Batch(rare=left), max(self.now, time.time()))
+        step = self.machine.handle(e.Batch(rare=left), self.clock.read())
         try:
             if self._commit(step.records):
                 outbox.send_news(self, step.news)

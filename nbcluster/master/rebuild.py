@@ -76,6 +76,12 @@ def replay(journal: Journal, machine: Machine) -> int:
         ) from error
 
 
+def latest(journal: Journal, machine: Machine) -> float:
+    """Return the latest time that a journal names: no master stamps anything earlier after it."""
+    ends = (max(x.submitted_at, x.finished_at) for x in machine.state.tasks.values())
+    return journal.last_at or max(ends, default=0.0)  # a log that was cleaned whole tells none
+
+
 def header_of(machine: Machine) -> bytes:
     """Return what a checkpoint keeps beside the tasks."""
     state = machine.state

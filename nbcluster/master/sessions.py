@@ -44,7 +44,11 @@ class Session:
     not_taken: list[m.NotTaken] = field(default_factory=list)  #: the same
 
     def keep(self, message: Any) -> None:
-        """Keep what is told only once of a message, for when this client reads again."""
+        """Keep what is told only once of a message, for when this client reads again.
+
+        A number is left out, whatever it was: it may have been an answer that somebody waits for.
+        """
+        self.sent += 1
         if isinstance(message, m.NotTaken):
             self.not_taken.append(message)
         elif isinstance(message, m.Updates):

@@ -48,6 +48,26 @@ def refuse(what: str, obj: Any, error: BaseException) -> UnpicklableError:
     return UnpicklableError(what, " -> ".join(path), reason[:500])
 
 
+def refuse_large(what: str, obj: Any, size: int, limit: int) -> UnpicklableError:
+    """Return the error that says what of ``obj``, a function or classes, is too large."""
+    sizes = sorted(((_size(part), label) for label, part in _parts(obj)), reverse=True)
+    large = [f"{label} ({part >> 20} MiB)" for part, label in sizes[:3] if part >> 20]
+    reason = (
+        f"it has {size >> 20} MiB, and what travels with a {what} may have {limit >> 20}: pass it "
+        "as an argument, since arguments travel in shared memory"
+    )
+    path = " -> ".join(filter(None, [_title(obj, what), ", ".join(large)]))
+    return UnpicklableError(what, path, reason)
+
+
+def _size(obj: Any) -> int:
+    try:
+        written = write(obj, Session(), out_of_band=True)
+    except Exception:  # noqa: BLE001 - user code runs while its objects are pickled
+        return 0
+    return written.stream_size() + sum(buffer.raw().nbytes for buffer in written.buffers)
+
+
 def _title(obj: Any, what: str) -> str:
     name = getattr(obj, "__name__", None)
     return name if isinstance(name, str) else what

@@ -14,12 +14,14 @@ from weakref import ref
 
 from nbcluster.core.model import Definition
 from nbcluster.serial.blobs import INLINE_LIMIT, BlobStore
-from nbcluster.serial.culprit import refuse
+from nbcluster.serial.culprit import refuse, refuse_large
 from nbcluster.serial.session import Session
 from nbcluster.serial.spaces import Prints, Values, fill
 from nbcluster.serial.stream import PLAIN, Written, read, to_definition, to_payload, write
 from nbcluster.serial.watch import Watch, watch_function, watch_reference
 
+#: Bytes of a definition at the most: an executor keeps no more than that of all of them.
+MAX_DEFINITION_BYTES: Final = 256 << 20
 #: What a function captures is named to the user above this size.
 NOTE_BYTES: Final = 10_000_000
 EMPTY_CALL: Final = pickle.dumps(((), {}), 5)
@@ -150,6 +152,8 @@ class Packer:
             written = write(fn, Session(), out_of_band=False, stamped=True)
         except Exception as error:  # user code runs while its objects are pickled
             raise refuse(what, fn, error) from error
+        if written.stream_size() > MAX_DEFINITION_BYTES:
+            raise refuse_large(what, fn, written.stream_size(), MAX_DEFINITION_BYTES)
         blob = to_definition(written)
         self._note(name, written.sizes)
         return Definition(blake2b(blob, digest_size=12).hexdigest(), name, blob), written

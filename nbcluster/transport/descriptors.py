@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 from contextlib import suppress
 from threading import Thread
@@ -41,6 +42,13 @@ def _wait_for(pid: int, writer: int) -> None:
                 time.sleep(_POLL_S)
     finally:
         os.close(writer)  # the other end becomes readable
+
+
+def await_readable(fd: int, timeout_s: float | None) -> None:
+    """Wait until ``fd`` is readable; whatever its number is, which ``select`` would mind."""
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    poller.poll(None if timeout_s is None else timeout_s * 1000)
 
 
 def wakeup_pipe() -> tuple[int, int]:

@@ -51,7 +51,7 @@ DROP_TOKEN: Final = 20  #: attempt of which output was thrown away
 DROPPED_OUT: Final = 21  #: how many bytes
 DROPPED_ERR: Final = 22
 # Words that are floating point.
-STARTED_AT: Final = 32
+STARTED_AT: Final = 32  #: of what runs, by the monotonic clock: processes of a host share it
 DONE: Final = 33
 TOTAL: Final = 34
 
@@ -96,7 +96,7 @@ class Page:
     # ------------------------------------------------------------------ read by both
 
     def running(self) -> tuple[int, float]:
-        """Return token and start of what runs; token 0 if nothing does."""
+        """Return token and `STARTED_AT` of what runs; token 0 if nothing does."""
         words = self.words
         while True:
             token = words[CURRENT]
@@ -106,7 +106,7 @@ class Page:
 
     @classmethod
     def read_current(cls, path: Path) -> tuple[int, float]:
-        """Return token and start of what runs, or ran when the processes died.
+        """Return token and `STARTED_AT` of what runs, or ran when the processes died.
 
         Raises
         ------

@@ -22,6 +22,7 @@ from typing import Final
 
 from nbcluster.errors import ClusterTimeoutError, OptionError, RuntimeDirError
 from nbcluster.ids import check_name
+from nbcluster.transport.paths import is_gone, is_same_file
 
 #: Longest path of a socket in bytes. The system allows 107, macOS 103.
 MAX_SOCKET_PATH: Final = 100
@@ -297,7 +298,7 @@ class FileLock:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | flag)
-            if _is_same_file(fd, path):
+            if is_same_file(fd, path):
                 return cls(path, fd)
         except BlockingIOError:
             pass
@@ -352,7 +353,7 @@ def _remove_orphans(parent: Path) -> None:
     """
     for link in parent.glob("*" + _link_suffix()):
         with suppress(FileNotFoundError):  # its own cluster removes it at this moment
-            if not os.path.lexists(os.readlink(link)):
+            if is_gone(os.readlink(link)):
                 _remove(link.with_suffix(""))
                 _remove(link)
 
@@ -368,7 +369,7 @@ def _locked(directory: Path) -> Iterator[None]:
             continue  # the last one that used it has removed it at this moment
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            if _is_same_file(fd, directory):
+            if is_same_file(fd, directory):
                 yield
                 return
         finally:
@@ -381,13 +382,6 @@ def _make(directory: Path) -> None:
     with suppress(FileExistsError):
         directory.mkdir(mode=0o700)
     _check_private(directory)
-
-
-def _is_same_file(fd: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.lstat(path))
-    except FileNotFoundError:
-        return False
 
 
 def _check_private(path: Path) -> None:

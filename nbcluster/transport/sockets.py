@@ -19,7 +19,12 @@ import zmq
 from nbcluster.wire.codec import MAX_FRAME_BYTES
 
 #: Messages a peer may be behind before `Router.send` refuses more; a message holds many tasks.
-HIGH_WATER_MARK: Final = 10_000
+HIGH_WATER_MARK: Final = 1_000
+#: Messages of one peer that wait in the master's memory at the most; more wait with the peer.
+AHEAD: Final = 16
+#: Bytes after which `Router.receive` takes no more at a time: what is received together is decoded,
+#: written and held in memory together.
+RECEIVED_BYTES: Final = 16 << 20
 
 _EVENTS: Final = zmq.EVENTS
 _RCVMORE: Final = zmq.RCVMORE
@@ -54,10 +59,18 @@ class Dealer:
     ----------
     address
         The master's address, as ``ipc:///…``. It need not be bound yet.
+
+    Raises
+    ------
+    OSError
+        If this process has no descriptor left.
     """
 
     def __init__(self, address: str) -> None:
-        self._socket = _context().socket(zmq.DEALER)
+        try:
+            self._socket = _context().socket(zmq.DEALER)
+        except zmq.ZMQError as error:
+            raise OSError(error.errno, f"no socket can be made: {error}") from None
         # Random for each session: a ROUTER ignores a second peer of an identity it knows.
         self._socket.identity = secrets.token_bytes(8)
         self._socket.linger = 0
@@ -110,7 +123,7 @@ class Router:
         self._socket.linger = 200
         self._socket.router_mandatory = True  # an unknown peer raises; it is not dropped in silence
         self._socket.sndhwm = HIGH_WATER_MARK
-        self._socket.rcvhwm = 0
+        self._socket.rcvhwm = AHEAD
         self._socket.maxmsgsize = MAX_FRAME_BYTES
         self._socket.bind(address)
         self.fd: int = self._socket.fileno()
@@ -123,17 +136,23 @@ class Router:
         return bool(self._get(_EVENTS) & _POLLIN)
 
     def receive(self, limit: int) -> list[tuple[bytes, bytes]]:
-        """Return up to ``limit`` waiting messages with the peers that sent them."""
+        """Return up to ``limit`` waiting messages with the peers that sent them.
+
+        Fewer where they have more than `RECEIVED_BYTES`.
+        """
         got: list[tuple[bytes, bytes]] = []
+        size = 0
         recv, get = self._recv, self._get
-        while len(got) < limit and get(_EVENTS) & _POLLIN:
+        while len(got) < limit and size < RECEIVED_BYTES and get(_EVENTS) & _POLLIN:
             peer = recv(_NOBLOCK)
             parts = [recv(_NOBLOCK)]
             while get(_RCVMORE):
                 parts.append(recv(_NOBLOCK))
             # A message has one frame after the identity; what has more is not of ours, and an
             # empty frame decodes to an error that is counted where all malformed ones are.
-            got.append((peer, parts[0] if len(parts) == 1 else b""))
+            frame = parts[0] if len(parts) == 1 else b""
+            got.append((peer, frame))
+            size += len(frame)
         return got
 
     def send(self, peer: bytes, frame: bytes) -> Sent:

@@ -13,8 +13,9 @@ T = TypeVar("T")
 
 _encoder: Final = msgspec.msgpack.Encoder()
 
-#: Bytes of a message: from the sum of its payloads nothing above this is taken off a socket.
-MAX_FRAME_BYTES: Final = 1 << 30
+#: Bytes of a message: from the sum of its payloads nothing above this is taken off a socket. Any
+#: part of one has to fit into a row of the journal: SQLite takes 1e9.
+MAX_FRAME_BYTES: Final = 900 << 20
 
 encode: Final = _encoder.encode
 

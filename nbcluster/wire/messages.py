@@ -125,7 +125,8 @@ class Bye(Struct, tag=14, array_like=True):
 class Beat(Struct, tag=40, array_like=True):
     """The supervisor lives; every 3 s, and at once when there is something to tell.
 
-    ``running`` lists every attempt that has begun and not ended: executor, token, when it began.
+    ``running`` lists every attempt that has begun and not ended: executor, token, and
+    for how many seconds it has run: the engine's clock may have been set meanwhile.
     """
 
     running: list[tuple[str, int, float]]

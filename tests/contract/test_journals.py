@@ -61,7 +61,7 @@ class Model:
     def _new(self, name: str, template: Template, payload: bytes, now: float) -> None:
         assert name not in self.tasks
         self.submitted += 1
-        task = Task(name, template, payload, (), "c", "", "", (), now, seq=self.submitted)
+        task = Task(name, template, payload, (), "c", "", "", set(), now, seq=self.submitted)
         self.tasks[name] = task
 
     def apply(self, record: r.Record, now: float) -> None:

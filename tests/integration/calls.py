@@ -73,6 +73,13 @@ def talk(gate: str) -> None:
     print("goodbye")
 
 
+def talk_between(begin: str, end: str) -> str:
+    wait_for(begin)
+    print("hello")
+    wait_for(end)
+    return "whole"
+
+
 def who_am_i() -> tuple[str, int, str]:
     task = nbcluster.current_task()
     assert task is not None

@@ -224,7 +224,10 @@ def test_a_shutdown_that_waits_for_what_cannot_run_says_so(
         return True
 
     caplog.handler.addFilter(cancel_once_told)
-    other.shutdown(wait=True)
+    try:
+        other.shutdown(wait=True)
+    finally:
+        caplog.handler.removeFilter(cancel_once_told)  # it is that of all tests
 
     assert "paused" in caplog.text or "no engines" in caplog.text
 

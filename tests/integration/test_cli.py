@@ -170,6 +170,13 @@ def test_submit_prints_the_value_alone(name: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "{'a': 1}\n", "")
 
 
+def test_a_number_of_any_length_is_printed(name: str) -> None:
+    for words in ((), ("--json",)):
+        done = run("submit", *words, name, "math:factorial", "2000")
+        assert done.returncode == 0
+        assert re.search(r"(?<!\d)\d{5736}(?!\d)", done.stdout)
+
+
 def test_what_a_task_prints_goes_to_standard_error(name: str) -> None:
     done = run("submit", name, "builtins:print", "hello")
 

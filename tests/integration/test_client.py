@@ -17,6 +17,7 @@ import pytest
 import nbcluster
 from nbcluster import Backoff, Cluster
 from nbcluster.client.mapping import CHUNKS_PER_SLOT, MAX_CHUNK
+from nbcluster.errors import OptionError
 from nbcluster.transport.connection import read_connection
 from tests.conftest import Up
 from tests.helpers import eventually
@@ -159,10 +160,15 @@ def test_map_raises_in_the_place_of_the_item_that_failed(cluster: Cluster) -> No
 def test_map_has_a_timeout_and_cancels_what_is_on_its_way(cluster: Cluster, gate: Path) -> None:
     values = cluster.map(calls.wait_for, [str(gate)] * 5, timeout=0.2, chunksize=1)
 
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=r"within 0\.2 s of the call of map"):
         next(values)
 
     eventually(lambda: len(cluster.tasks(state="open")) == 0)
+
+
+def test_what_run_cannot_call_is_said_of_run(cluster: Cluster) -> None:
+    with pytest.raises(OptionError, match=r"^run\(\) takes"):
+        cluster.run(3)  # type: ignore[arg-type]
 
 
 # --------------------------------------------------------------------------- remote, run, push

@@ -16,6 +16,7 @@ import pytest
 import nbcluster
 from nbcluster import Cluster
 from nbcluster.cli import main
+from nbcluster.errors import KeyReusedError
 from nbcluster.transport.rundir import FileLock, cluster_dir
 from tests.conftest import Up
 from tests.helpers import eventually, note_clusters
@@ -254,6 +255,20 @@ def test_a_result_with_a_key_can_be_had_again_and_again(up: Up) -> None:
     assert cluster.stats()["succeeded"] == 4
 
 
+def test_a_key_tells_large_arguments_apart(up: Up) -> None:
+    cluster = up(1)
+    call = cluster.options(key="sum")
+
+    first = call.submit(sum, bytes(2_000_000))
+    again = call.submit(sum, bytes(2_000_000))
+
+    with pytest.raises(KeyReusedError):
+        call.submit(sum, b"x" * 2_000_000).result(END_S)
+    assert first.result(END_S) == again.result(END_S) == 0
+    assert first.id == again.id
+    eventually(lambda: not shared(cluster))
+
+
 def test_a_task_that_expires_in_weeks_waits_for_an_engine(up: Up) -> None:
     cluster = up(0)
     master = cluster.stats()["master_pid"]
@@ -264,3 +279,14 @@ def test_a_task_that_expires_in_weeks_waits_for_an_engine(up: Up) -> None:
 
     assert future.result(END_S) == 2
     assert cluster.stats()["master_pid"] == master
+
+
+def test_what_was_submitted_through_a_handle_that_is_closed_at_once_is_run(one: Cluster) -> None:
+    before = one.stats()["succeeded"]
+    handle = nbcluster.connect(one.name)
+    for number in range(20_000):
+        handle.submit(abs, number)
+
+    handle.close()
+
+    eventually(lambda: one.stats()["succeeded"] == before + 20_000, END_S)

@@ -63,6 +63,17 @@ def test_an_engine_in_the_place_of_another_has_the_slots_that_were_set(up: Up) -
     assert cluster.engines().slots.tolist() == [2]
 
 
+def test_results_that_are_kept_may_be_bounded_in_bytes(up: Up) -> None:
+    cluster = up(1, retention_bytes=400_000)
+
+    futures = [cluster.submit(bytes, 100_000) for _ in range(10)]
+
+    assert [len(future.result(END_S)) for future in futures] == [100_000] * 10
+    kept = list(cluster.tasks().index)
+    assert kept == [future.id for future in futures[-len(kept) :]]
+    assert 1 <= len(kept) <= 4
+
+
 def test_an_initializer_that_was_mended_takes_the_place_of_the_broken_one(tmp_path: Path) -> None:
     name, journal = f"mended-{os.getpid()}", tmp_path / "journal.db"
     with pytest.raises(InitializerError, match="ZeroDivisionError") as caught:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import os
 import signal
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,9 +19,11 @@ import pytest
 import nbcluster
 from nbcluster import Cluster
 from nbcluster.client.future import Future
-from nbcluster.errors import ClosedError
+from nbcluster.core.model import NewTask
+from nbcluster.errors import ClosedError, OptionError
 from tests.conftest import Up
 from tests.helpers import eventually, has_ended
+from tests.integration import calls
 
 END_S: Final = 30.0
 
@@ -237,6 +242,20 @@ def test_a_stack_leads_down_to_the_users_line_also_in_c_code_and_in_ours(cluster
     cluster.cancel()
 
 
+def test_a_task_is_known_from_the_moment_of_its_submission(cluster: Cluster, gate: Path) -> None:
+    blockers = [cluster.submit(calls.wait_for, str(gate)) for _ in range(8)]
+    for _ in range(10):
+        with pytest.raises(OptionError, match="is pending; only a running one has a stack"):
+            cluster.submit(len, "ab").stack()
+        future = cluster.submit(len, "ab")
+        assert cluster.future(future.id) is future
+        assert cluster.submit(len, "ab").why().startswith("pending: ")
+        assert cluster.attempts(cluster.submit(len, "ab")).empty
+        assert cluster.cancel(cluster.submit(len, "ab")) == 1
+    cluster.cancel()
+    assert all(future.cancelled() for future in blockers)
+
+
 def test_a_stack_that_a_stopped_process_cannot_write_is_not_silence(cluster: Cluster) -> None:
     sleeping = cluster.submit(in_c_code)
     eventually(sleeping.running)
@@ -249,3 +268,96 @@ def test_a_stack_that_a_stopped_process_cannot_write_is_not_silence(cluster: Clu
     executor.resume()
     assert f"process {executor.pid} did not write it" in text
     sleeping.cancel()
+
+
+@contextlib.contextmanager
+def interrupted(handler: Callable[[], None], seconds: float) -> Iterator[Callable[[], bool]]:
+    """Interrupt this thread every other millisecond; give what says whether the time is over."""
+    end = time.monotonic() + seconds
+    main, is_over = threading.get_ident(), threading.Event()
+
+    def interrupt() -> None:
+        while not is_over.wait(0.002):
+            signal.pthread_kill(main, signal.SIGINT)
+
+    former = signal.signal(signal.SIGINT, lambda number, frame: handler())
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        yield lambda: time.monotonic() > end
+    finally:
+        is_over.set()
+        thread.join()
+        signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda cluster: cluster.submit(abs, 1).result(END_S),
+        lambda cluster: concurrent.futures.wait([cluster.submit(abs, n) for n in range(20)]),
+        lambda cluster: list(cluster.map(abs, range(50))),
+        lambda cluster: cluster.stats(),
+    ],
+    ids=["result", "wait", "map", "stats"],
+)
+def test_interrupts_leave_a_client_that_works(
+    cluster: Cluster, call: Callable[[Cluster], Any]
+) -> None:
+    is_armed, count = False, 0
+
+    def handler() -> None:
+        nonlocal is_armed
+        if is_armed:
+            is_armed = False
+            raise KeyboardInterrupt
+
+    with interrupted(handler, 1.5) as is_over:
+        while not is_over():
+            try:
+                is_armed = True
+                call(cluster)
+                is_armed = False
+            except KeyboardInterrupt:
+                count += 1
+
+    assert count > 20
+    assert cluster.submit(len, "ab").result(END_S) == 2
+    eventually(lambda: not cluster._client.open_futures(), END_S)
+
+
+def test_a_handler_of_interrupts_may_cancel_and_ask_while_a_result_is_waited_for(
+    cluster: Cluster,
+) -> None:
+    endless = cluster.submit(time.sleep, 600)
+    eventually(endless.running)
+    is_called = False
+    told: list[Any] = []
+
+    def handler() -> None:
+        nonlocal is_called
+        if not is_called:  # it is interrupted itself
+            is_called = True
+            told.append(cluster.stats()["running"])
+            endless.cancel()
+
+    with interrupted(handler, 1.0), pytest.raises(concurrent.futures.CancelledError):
+        endless.result(END_S)
+
+    assert told == [1]
+
+
+def test_why_of_a_submission_that_did_not_arrive_says_that_it_is_sent_again(one: Cluster) -> None:
+    client = one._client
+    outgoing, call = client.link.outgoing, client._call(client.packer.define(abs), one._options)
+    future = Future[int](client, "lost-1", "abs")
+    client._futures[future.id] = future
+    with client.link._lock:
+        outgoing.add(NewTask(future.id, 0, client.packer.dumps_call((-1,), {})[0]), call)
+        outgoing.next()
+        outgoing.sent()  # but it was not
+
+    assert "is kept here and is sent again" in future.why()
+    assert "retention" not in future.why()
+    assert future.result(END_S) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from nbcluster.core.model import TERMINAL, State
+from nbcluster.core.model import TERMINAL, State, kept_bytes
 from nbcluster.core.state import ClusterState
 from tests.unit.core.story import order_of
 
@@ -14,6 +14,7 @@ def check_state(state: ClusterState) -> None:
     tasks = state.tasks.values()
     counted = Counter(task.state for task in tasks)
     assert {s: n for s, n in state.counts.items() if n} == dict(counted)
+    assert state.ended_bytes == sum(kept_bytes(t) for t in tasks if t.state in TERMINAL)
     assert sorted(state.ended) == sorted(t.id for t in tasks if t.state in TERMINAL)
     _check_queues(state)
     _check_leases(state)

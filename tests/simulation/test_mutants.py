@@ -99,7 +99,7 @@ MUTANTS: Final[dict[str, tuple[str, str, str]]] = {
     ),
     "blames engines for an absence of the master": (
         "timing",
-        "if due is not None and now - due > AWAY_S:",
+        "if leapt_s or (due is not None and now - due > AWAY_S):",
         "if False:",
     ),
     "puts what comes back to the tail": (

@@ -158,6 +158,13 @@ def test_a_single_crash_is_told_in_the_singular() -> None:
     assert "executor once by" in str(errors.TaskCrashedError("t-1", 1, "SIGKILL", 0))
 
 
+def test_a_crash_whose_memory_nobody_saw_tells_of_none() -> None:
+    text = str(errors.TaskCrashedError("t-1", 1, "engine lost", 0))
+
+    assert "by engine lost. It" in text
+    assert "MiB" not in text
+
+
 def test_an_error_without_its_optional_fields_reads_well() -> None:
     assert str(errors.UnknownIdError("task", "x")) == "no task 'x' is known."
     assert "()" not in str(errors.UnpicklableError("argument", "db"))

@@ -36,14 +36,17 @@ MAY_USE_SERIAL: Final = ("serial", "client", "cluster", "engine", "backends", "n
 #: The borders where every exception must be met, file -> why. Elsewhere the error that is meant
 #: is named, or the exception is raised again.
 MAY_CATCH_ALL: Final[dict[str, str]] = {
+    "cli/output.py": "what shows a result is code of the user's",
     "client/callbacks.py": "callbacks are code of the user's, and one must not end all others",
     "client/future.py": "unpickling a result runs code of the user's",
     "client/link.py": "one bad message must not end all receiving",
     "client/mapping.py": "the user's iterables run there; what they raise comes in its turn",
+    "cluster/executor.py": "the program's streams may be objects of the user's",
     "engine/executor/attempt.py": "the border to user code",
     "engine/executor/failures.py": "methods of the user's exceptions",
     "serial/chains.py": "user code runs while its objects are pickled",
     "serial/culprit.py": "user code runs while its objects are pickled",
+    "serial/digest.py": "user code runs while its objects are pickled",
     "serial/picklers.py": "user code runs while its objects are pickled",
     "serial/unpack.py": "the user's exceptions are tried out before they are sent",
     "serial/watch.py": "comparing the user's objects runs code of theirs",

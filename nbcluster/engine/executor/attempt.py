@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine
-from time import time
+from time import monotonic, time
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -83,12 +83,16 @@ class Attempts:
         self._surroundings = surroundings
         self._streams = streams
 
-    def attempt(self, run: Run, started_at: float) -> Outcome:
-        """Run one attempt, and leave the process as it was before."""
+    def attempt(self, run: Run, began: float) -> Outcome:
+        """Run one attempt, and leave the process as it was before.
+
+        It began at ``began`` by the monotonic clock. What the wall clock showed then is reckoned
+        at its end: it may have been set since.
+        """
         interrupts, stage = self._interrupts, _LOADING
         fn = self.library.loaded.get(run.fn)
         if (fn is None or run.retry_on) and not self.library.knows(run):
-            return _unknown(run, started_at)
+            return Outcome(run.task, run.token, Verdict.UNKNOWN_FUNCTION, time(), 0.0, b"")
         self.run = run
         try:
             # From here on user code runs: unpickling imports its modules and calls its classes.
@@ -106,15 +110,15 @@ class Attempts:
             stage = _PACKING
             payload, blobs = self._unpacker.dumps_result(value)
             interrupts.armed = False
-            duration_s = max(time() - started_at, 0.0)  # somebody may have set the clock
-            outcome = Outcome(run.task, run.token, 0, started_at, duration_s, payload, blobs)
+            took_s = monotonic() - began
+            outcome = Outcome(run.task, run.token, 0, time() - took_s, took_s, payload, blobs)
             if len(payload) > MAX_PAYLOAD_BYTES:
-                outcome = _too_large(run, started_at, len(payload))
+                outcome = _too_large(run, took_s, len(payload))
         except BaseException as error:  # noqa: BLE001 - the border to user code
             interrupts.armed = False
             if self._surroundings.forked:
                 self._leave_fork()
-            outcome = self._failure(run, started_at, stage, error)
+            outcome = self._failure(run, began, stage, error)
         self.run = None
         # What follows belongs to every attempt, and is written out here since a call costs.
         self._surroundings.tidy()
@@ -129,25 +133,24 @@ class Attempts:
             outcome.stdout, outcome.stderr = streams.take(run.token)
         return outcome
 
-    def _failure(self, run: Run, started_at: float, stage: int, error: BaseException) -> Outcome:
-        duration_s = max(time() - started_at, 0.0)
+    def _failure(self, run: Run, began: float, stage: int, error: BaseException) -> Outcome:
+        took_s = monotonic() - began
+        started_at = time() - took_s
         interrupts = self._interrupts
         if interrupts.hit:
             interrupts.hit = False
             if isinstance(error, KeyboardInterrupt):
-                return Outcome(
-                    run.task, run.token, Verdict.INTERRUPTED, started_at, duration_s, b""
-                )
+                return Outcome(run.task, run.token, Verdict.INTERRUPTED, started_at, took_s, b"")
         # What leaves a value's own ``__reduce__`` and is no ``Exception`` (``sys.exit``) was meant.
         is_exit = stage == _PACKING and not isinstance(error, Exception)
         if stage == _CALLING or is_exit:
-            return raised(run, started_at, duration_s, error, self._unpacker, self.library.load)
+            return raised(run, started_at, took_s, error, self._unpacker, self.library.load)
         info = describe(error)
         if stage == _LOADING:
             info.message = f"the function or its arguments cannot be loaded: {info.type}: " + (
                 info.message
             )
-        return undecodable(run, started_at, duration_s, info)
+        return undecodable(run, started_at, took_s, info)
 
     def _leave_fork(self) -> None:
         """End a child that user code forked and that came back into our code.
@@ -190,14 +193,10 @@ def _complete(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(coroutine)
 
 
-def _unknown(run: Run, started_at: float) -> Outcome:
-    return Outcome(run.task, run.token, Verdict.UNKNOWN_FUNCTION, started_at, 0.0, b"")
-
-
-def _too_large(run: Run, started_at: float, size: int) -> Outcome:
+def _too_large(run: Run, took_s: float, size: int) -> Outcome:
     message = (
         f"the result has {size} bytes after pickling, and at most {MAX_PAYLOAD_BYTES} can be sent; "
         "write it to a file and return its path"
     )
     info = ErrorInfo("ValueError", message)
-    return undecodable(run, started_at, max(time() - started_at, 0.0), info)
+    return undecodable(run, time() - took_s, took_s, info)

@@ -56,7 +56,6 @@ _HELLO_S: Final = 1.0
 _ACKS_S: Final = 2.0
 EXIT_REFUSED: Final = 3
 EXIT_SETUP: Final = 78
-_time: Final = time.time
 _monotonic: Final = time.monotonic
 
 
@@ -118,11 +117,11 @@ class Executor:
         queue, attempt = self._queue, self._attempts.attempt
         words, reals = self._page.words, self._page.reals
         pokes = self._pokes
-        results_due = _time() + BATCH_S
+        results_due = _monotonic() + BATCH_S
         while queue:
             run = queue.popleft()
             token = run.token
-            started_at = reals[STARTED_AT] = _time()
+            began = reals[STARTED_AT] = _monotonic()
             words[CURRENT] = token
             if token <= words[WATERMARK]:
                 words[SKIPPED_AFTER] = words[BEGUN]
@@ -130,13 +129,13 @@ class Executor:
                 words[CURRENT] = 0
                 continue
             words[BEGUN] = token
-            outcome = attempt(run, started_at)
+            outcome = attempt(run, began)
             self._outcomes.append(outcome)
             words[CURRENT] = 0
             self._ended += 1
             words[ENDED] = self._ended
             if (
-                _time() >= results_due
+                _monotonic() >= results_due
                 or len(self._outcomes) >= BATCH
                 or len(outcome.payload) >= LARGE_BYTES
                 or words[POKES] != pokes

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nbcluster.cli.output import lines_of, print_json, rows_of
+from nbcluster.cli.output import lines_of, print_json, rows_of, shown
 
 
 def test_columns_are_aligned_under_their_names() -> None:
@@ -63,3 +63,16 @@ def test_json_has_only_what_every_program_can_read(capsys: pytest.CaptureFixture
         "z": "{1}",
         "t": [1],
     }
+
+
+class Unshown:
+    def __repr__(self) -> str:
+        raise ValueError("closed")
+
+
+def test_a_value_that_cannot_be_shown_is_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "<Unshown that cannot be shown: ValueError: closed>"
+
+    assert shown(Unshown()) == text
+    print_json({"value": Unshown()})
+    assert json.loads(capsys.readouterr().out) == {"value": text}

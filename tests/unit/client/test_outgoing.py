@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from nbcluster.client.outgoing import MESSAGE_TASKS, Call, Outgoing
+import time
+
+from nbcluster.client.outgoing import (
+    MESSAGE_BYTES,
+    MESSAGE_TASKS,
+    WINDOW_BYTES,
+    Call,
+    Outgoing,
+)
 from nbcluster.core.model import Definition, NewTask, Template
 from nbcluster.options import TaskOptions
 from nbcluster.wire import codec
@@ -90,3 +98,56 @@ def test_what_was_not_sent_or_not_acknowledged_is_not_accepted() -> None:
     outgoing.acknowledged(1)
 
     assert outgoing.unaccepted() == {"1", "2"}
+
+
+def test_a_message_holds_a_bounded_number_of_bytes() -> None:
+    outgoing = Outgoing()
+    for number in range(3):
+        outgoing.add(NewTask(str(number), 0, bytes(MESSAGE_BYTES), (), "", "", ()), a_call())
+
+    assert [[task.id for task in x.tasks] for x in sent(outgoing)] == [["0"], ["1"], ["2"]]
+
+
+def test_no_more_bytes_are_in_flight_than_the_window_until_they_are_acknowledged() -> None:
+    outgoing = Outgoing()
+    count = WINDOW_BYTES // MESSAGE_BYTES + 2
+    for number in range(count):
+        outgoing.add(NewTask(str(number), 0, bytes(MESSAGE_BYTES), (), "", "", ()), a_call())
+
+    first = sent(outgoing)
+
+    assert len(first) == WINDOW_BYTES // MESSAGE_BYTES
+    assert not outgoing.can_send
+    outgoing.acknowledged(first[1].number)
+    assert outgoing.can_send
+    assert len(sent(outgoing)) == 2
+    outgoing.acknowledged(count)
+    assert outgoing._in_flight == 0
+
+
+def test_only_the_first_message_is_sent_again_where_nothing_is_acknowledged() -> None:
+    outgoing = with_tasks(3 * MESSAGE_TASKS)
+    sent(outgoing)
+    now = time.monotonic()
+
+    assert outgoing.overdue(now, 5.0) is None
+    frame = outgoing.overdue(now + 6.0, 5.0)
+
+    assert frame is not None
+    message = codec.from_client(frame)
+    assert isinstance(message, m.Submit)
+    assert message.number == 1
+    assert outgoing.overdue(now + 7.0, 5.0) is None  # not at once once more
+
+
+def test_what_was_in_flight_is_not_after_another_session_began() -> None:
+    outgoing = with_tasks(1)
+    sent(outgoing)
+    outgoing.repeat_all()
+    assert outgoing._in_flight == 0
+
+    (message,) = sent(outgoing)
+    outgoing.acknowledged(message.number)
+
+    assert outgoing._in_flight == 0
+    assert outgoing.next() is None

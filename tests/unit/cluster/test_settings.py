@@ -23,6 +23,7 @@ from nbcluster.master.config import MasterConfig
         *(("persist", value) for value in ("yes", 1)),
         *(("journal", value) for value in (5, ["x"])),
         *(("retention", value) for value in ("x", -1, math.nan)),
+        *(("retention_bytes", value) for value in ("x", -1, 0.5)),
         *(("memory_limit", value) for value in ("x", -1, 1)),
         *(("max_pending", value) for value in (0, "x")),
         *(("log_level", value) for value in (5, "LOUD")),

@@ -87,6 +87,13 @@ class Story:
             if self.now >= until and (after is None or after > until):
                 return total
 
+    def sleep(self, seconds: float) -> e.Step:
+        """Have the whole machine sleep, or its clock set forward."""
+        self.now += seconds
+        step = self.machine.handle(e.Batch(), self.now, seconds)
+        self.write(step.records)
+        return step
+
     # ------------------------------------------------------------------ clients
 
     def submit(self, *names: str, client: str = CLIENT, **more: Any) -> e.Step:
@@ -166,7 +173,7 @@ def came(name: str = "e", **more: Any) -> e.EngineCame:
 
 
 def submission(*names: str, client: str = CLIENT, **more: Any) -> e.Submission:
-    fields = {k: more.pop(k) for k in ("key", "after", "blobs", "name") if k in more}
+    fields = {k: more.pop(k) for k in ("key", "after", "blobs", "name", "digest") if k in more}
     payload = more.pop("payload", b"args")
     fn = more.pop("fn", "f")
     more.setdefault("backoff", Backoff(1.0))
@@ -256,6 +263,7 @@ def compare(memory: ClusterState, rebuilt: ClusterState, now: float) -> None:
     assert rebuilt.counts == memory.counts
     assert rebuilt.keys == memory.keys
     assert list(rebuilt.dead_letters) == list(memory.dead_letters)
+    assert rebuilt.ended_bytes == memory.ended_bytes
     assert sorted(rebuilt.ended) == sorted(memory.ended)
     assert _dependents(rebuilt) == _dependents(memory)
     assert leases(rebuilt) == leases(memory)

@@ -109,6 +109,35 @@ def test_an_attempt_that_runs_too_long_is_stopped_and_fails(story: Story) -> Non
     ]
 
 
+def test_the_time_a_machine_sleeps_is_not_taken_off_the_time_an_attempt_has(story: Story) -> None:
+    story.engine()
+    run = only(story.submit("t", timeout=5.0))
+    story.beat(("e/0.1", run))
+    story.later(2.0)
+
+    assert story.sleep(3600.0).orders == []
+    assert story.later(2.9).orders == []
+    assert [o.reason for o in orders(story.later(0.1), e.KillOrder)] == ["timeout"]
+
+
+def test_the_time_a_machine_sleeps_is_not_taken_off_the_time_an_engine_has_to_drain(
+    story: Story,
+) -> None:
+    story.engine()
+    story.beat(("e/0.1", only(story.submit("t"))))
+    story.tell(e.DrainAsked("e"))
+
+    assert story.sleep(3600.0).orders == []
+    assert story.later(24.9).orders == []
+    assert orders(story.later(0.1), e.LeaveOrder)[0].reason == "drain time is over"
+
+
+def test_a_task_expires_while_the_machine_sleeps(story: Story) -> None:
+    story.submit("t", expires=5.0)
+
+    assert [n.cause for n in told(story.sleep(3600.0))] == ["expired"]
+
+
 def test_a_timeout_counts_as_a_retry(story: Story) -> None:
     story.engine()
     run = only(story.submit("t", timeout=5.0, retries=1, backoff=Backoff(0)))
@@ -297,6 +326,16 @@ def test_a_dead_letter_is_put_back_once_as_a_new_task(story: Story) -> None:
     assert story.state.keys == {"k": "t~1"}
 
 
+def test_a_dead_letter_that_is_put_back_keeps_the_digest_of_its_call(story: Story) -> None:
+    story.engine()
+    story.fail(only(story.submit("t", key="k", digest=b"1")))
+
+    story.redrive("t")
+
+    assert refused(story.submit("u", key="k", digest=b"1", payload=b"other")) == []
+    assert refused(story.submit("v", key="k", digest=b"2")) == ["KeyReusedError"]
+
+
 def test_a_task_put_back_again_gets_the_next_number(story: Story) -> None:
     story.submit("t")
     story.cancel("t")
@@ -367,10 +406,10 @@ def test_a_task_put_back_waits_for_the_successor_of_its_dependency(story: Story)
 
     assert story.redrive("b") == {"b": "b~1"}
 
-    assert (story.task("b~1").after, story.waiting()) == (("a~1",), [])
+    assert (story.task("b~1").after, story.waiting()) == ({"a~1"}, [])
     story.restart()
     story.finish(again)
-    assert (story.task("b~1").after, story.seen("b~1")) == ((), "pending")
+    assert (story.task("b~1").after, story.seen("b~1")) == (set(), "pending")
 
 
 def test_a_task_is_not_put_back_before_what_it_waits_for(story: Story) -> None:
@@ -392,7 +431,7 @@ def test_a_chain_can_be_put_back_in_one_call_in_any_order(
 
     assert sorted(story.redrive(*names)) == ["a", "b", "c"]
 
-    assert [story.task(n).after for n in ("a~1", "b~1", "c~1")] == [(), ("a~1",), ("b~1",)]
+    assert [story.task(n).after for n in ("a~1", "b~1", "c~1")] == [set(), {"a~1"}, {"b~1"}]
 
 
 def test_a_dependency_that_was_put_back_and_failed_again_goes_first_too(story: Story) -> None:
@@ -402,7 +441,7 @@ def test_a_dependency_that_was_put_back_and_failed_again_goes_first_too(story: S
 
     assert story.redrive("b") == {}
     assert story.redrive("b", "a~1") == {"a~1": "a~2", "b": "b~1"}
-    assert story.task("b~1").after == ("a~2",)
+    assert story.task("b~1").after == {"a~2"}
 
 
 def test_a_task_whose_dependency_has_succeeded_when_put_back_runs_at_once(story: Story) -> None:
@@ -412,7 +451,7 @@ def test_a_task_whose_dependency_has_succeeded_when_put_back_runs_at_once(story:
 
     story.redrive("b")
 
-    assert story.task("b~1").after == ()
+    assert story.task("b~1").after == set()
     assert story.task("b~1").token
 
 

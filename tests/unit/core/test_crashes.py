@@ -238,6 +238,20 @@ def test_engines_are_not_blamed_for_the_time_the_master_was_away(story: Story) -
     assert story.state.engines == {}
 
 
+@pytest.mark.parametrize("slept_s", [0.5, 9.0, 1e6])
+def test_engines_are_not_blamed_for_the_time_the_machine_slept(
+    story: Story, slept_s: float
+) -> None:
+    story.engine()
+    story.later(8.9, silent=True)
+
+    story.sleep(slept_s)
+
+    assert story.state.engines["e"].state == "active"
+    story.later(8.9, silent=True)
+    assert story.state.engines["e"].state == "active"
+
+
 @pytest.mark.parametrize("away_s", [12.2, 14.0, 1e6])
 @pytest.mark.parametrize("before_s", [0.0, 7.0, 8.5, 9.5])
 @pytest.mark.parametrize("is_draining", [False, True])

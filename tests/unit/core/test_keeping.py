@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from nbcluster.core import events as e
 from nbcluster.core import timing, views
-from nbcluster.core.model import Definition, Progress
+from nbcluster.core.engines import started
+from nbcluster.core.model import Definition, ErrorInfo, Progress, Verdict
 from tests.unit.core.story import CLIENT, START, Story, names, only, refused, submission, told
 
 Begin = Callable[..., Story]
@@ -83,6 +86,72 @@ def test_of_too_many_ended_tasks_the_oldest_leave(begin: Begin) -> None:
 
     assert list(story.state.tasks) == many[-10:]
     assert len(story.state.ended) == 10
+
+
+def test_of_ended_tasks_that_keep_too_many_bytes_the_oldest_leave(begin: Begin) -> None:
+    story = begin(retention_bytes=10_000)
+    story.engine()
+    kept = []
+    for n in range(40):
+        story.finish(only(story.submit(f"t{n}")), payload=bytes(500), stdout=bytes(500))
+        kept.append(story.state.ended_bytes)
+
+    assert max(kept) == 10_000
+    assert list(story.state.tasks) == [f"t{n}" for n in range(40 - len(story.state.tasks), 40)]
+    assert len(story.state.tasks) >= 9
+    step = story.tell(e.WatchAsked(CLIENT, ["t0"]))
+    assert "retention" in str(step.news[CLIENT].refused)
+
+
+def test_arguments_and_errors_of_what_failed_are_bytes_that_are_kept(begin: Begin) -> None:
+    story = begin(retention_bytes=1_000)
+    story.submit("a", payload=bytes(600))
+    story.cancel("a")
+    story.engine()
+    run = only(story.submit("b"))
+    error = ErrorInfo("ValueError", "no", "x" * 500)
+
+    story.finish(run, verdict=Verdict.PERMANENT, error=error)
+
+    assert list(story.state.tasks) == ["b"]
+    assert story.state.ended_bytes >= 500
+
+
+def test_the_bytes_of_ended_tasks_are_counted_again_after_a_restart(begin: Begin) -> None:
+    story = begin(retention_bytes=1_000)
+    story.engine()
+    story.finish(only(story.submit("a")), payload=bytes(600))
+
+    story.restart()
+    story.engine()
+    story.finish(only(story.submit("b")), payload=bytes(600))
+
+    assert list(story.state.tasks) == ["b"]
+
+
+# --------------------------------------------------------------------------- timers
+
+
+@pytest.mark.parametrize("options", [{"expires": 86_400.0}, {"timeout": 86_400.0}])
+def test_the_times_of_tasks_that_have_ended_are_not_kept_until_they_come(
+    story: Story, options: dict[str, Any]
+) -> None:
+    story.engine()
+    for first in range(0, 12_000, 1_000):
+        names = [f"t{n}" for n in range(first, first + 1_000)]
+        story.submit(*names, **options)
+        for name in names if "timeout" in options else ():
+            started(story.machine.memo, story.task(name), story.now)
+        story.cancel(*names)
+    open_one = story.submit("open", **options)
+
+    assert len(story.machine.memo.timers) < 5_000
+    assert open_one.records
+    if "expires" in options:
+        assert told(story.later(86_400.0))[-1].task == "open"
+
+
+# --------------------------------------------------------------------------- definitions
 
 
 def big(story: Story, name: str, **more: Any) -> e.Step:

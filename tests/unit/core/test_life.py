@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from nbcluster.core import events as e
+from nbcluster.core import records as r
 from nbcluster.core.model import Outcome, Verdict
 from nbcluster.options import Backoff
 from tests.unit.core.story import CLIENT, Story, names, only, outcome, refused, submission, told
@@ -96,6 +98,21 @@ def test_a_key_for_another_call_is_refused(story: Story, other: dict[str, Any]) 
     step = story.submit("b", key="k", **other)
 
     assert refused(step) == ["KeyReusedError"]
+    assert list(story.state.tasks) == ["a"]
+
+
+def test_a_key_is_compared_by_the_digest_of_its_call(story: Story) -> None:
+    story.engine()
+    run = only(story.submit("a", key="k", digest=b"1", payload=b"pickled here", fn="f"))
+
+    assert refused(story.submit("b", key="k", digest=b"1", payload=b"there", fn="g")) == []
+    assert refused(story.submit("c", key="k", digest=b"2")) == ["KeyReusedError"]
+
+    story.finish(run)
+    story.restart()
+
+    assert refused(story.submit("d", key="k", digest=b"1", payload=b"elsewhere")) == []
+    assert refused(story.submit("e", key="k", digest=b"2")) == ["KeyReusedError"]
     assert list(story.state.tasks) == ["a"]
 
 
@@ -362,6 +379,21 @@ def test_times_of_a_foreign_clock_stay_between_submission_and_now(story: Story) 
     assert task.submitted_at <= task.started_at <= task.finished_at
 
 
+def test_the_start_that_was_told_while_an_attempt_ran_stays_though_the_machine_slept(
+    story: Story,
+) -> None:
+    story.engine()
+    run = only(story.submit("t"))
+    story.beat(("e/0.1", run))
+    began = story.now
+
+    story.sleep(3600.0)
+    story.finish(run)
+
+    task = story.task("t")
+    assert (task.started_at, task.finished_at) == (began, began + 3600.0)
+
+
 def test_order_of_submission_is_the_order_of_runs(story: Story) -> None:
     story.submit("a", "b", "c")
     order = []
@@ -371,3 +403,40 @@ def test_order_of_submission_is_the_order_of_runs(story: Story) -> None:
         step = story.finish(*step.runs["e/0.1"], duration_s=1.0)
 
     assert order == ["a", "b", "c"]
+
+
+# --------------------------------------------------------------------------- many dependencies
+
+
+def succeed(story: Story, *names: str) -> None:
+    """Let tasks succeed that nobody has run, and tell those that wait for them."""
+    records: list[r.Record] = []
+    for token, name in enumerate(names, 1 << 40):
+        story.state.queue_of(story.task(name)).pop(story.now)
+        records.append(r.Leased(name, token, "x/0.1"))
+        records.append(r.Succeeded(name, token, story.now, b"", (), b"", b""))
+        for waiting in story.state.dependents.get(name, ()):
+            records.append(r.DependencyMet(waiting, name))
+    for record in records:
+        story.state.apply(record, story.now)
+    story.write(records)
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_who_waits_for_many_costs_as_much_for_each_as_who_waits_for_few(
+    story: Story, is_over: bool
+) -> None:
+    many = [f"t{n}" for n in range(40_000)]
+    story.submit(*many)
+    began = time.process_time()
+
+    if is_over:
+        succeed(story, *many)
+        story.submit("last", after=tuple(many))
+    else:
+        story.submit("last", after=tuple(many))
+        assert len(story.task("last").after) == len(many)
+        succeed(story, *many)
+
+    assert time.process_time() - began < 4.0  # some ten times what it takes
+    assert story.task("last").after == set()

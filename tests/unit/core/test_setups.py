@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbcluster.calls import INITIALIZER
+from nbcluster.calls import INITIALIZER, PATH
 from nbcluster.core import events as e
 from nbcluster.core.model import Definition
 from tests.unit.core.story import Story, only, told
@@ -178,3 +178,20 @@ def test_a_push_that_fails_is_on_record_for_who_asks_and_breaks_nothing(story: S
     assert story.machine.memo.failed_setups == {1: "ImportError: no model"}
     push(story, "model")
     assert story.machine.memo.failed_setups == {}
+
+
+def test_a_directory_that_is_known_already_keeps_its_place_before_what_needs_it() -> None:
+    story = Story()
+
+    def add(path: str) -> int:
+        names = (*PATH, path)
+        asked = e.SetupAsked(Definition("path", "path", b"code"), path.encode(), names=names)
+        story.tell(asked)
+        return asked.version
+
+    first = add("/a")
+    push(story, "x")
+    assert add("/a") == first
+    add("/b")
+
+    assert bound(story) == [(*PATH, "/a"), ("x",), (*PATH, "/b")]

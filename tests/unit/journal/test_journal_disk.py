@@ -18,12 +18,13 @@ import pytest
 from nbcluster.core import records as r
 from nbcluster.core.model import Definition, NewTask, Task, Template
 from nbcluster.errors import (
+    FencedError,
     JournalCorruptError,
     JournalError,
     JournalLockedError,
     JournalVersionError,
 )
-from nbcluster.journal import Journal, info, vacuum
+from nbcluster.journal import Journal, info, rows, vacuum
 
 LARGE = bytes(100_000)
 UNSHARE: Final = shutil.which("unshare")
@@ -57,7 +58,7 @@ class Tasks:
             new = record.task
             number = len(self.tasks)
             self.tasks[new.id] = Task(
-                new.id, Template("h"), new.payload, (), "c", "", "", (), now, seq=number
+                new.id, Template("h"), new.payload, (), "c", "", "", set(), now, seq=number
             )
         elif isinstance(record, r.Forgotten):
             for task in record.tasks:
@@ -441,7 +442,7 @@ class Sink:
     def restore_task(self, task): tasks[task.id] = task
     def apply(self, record, now):
         new = record.task
-        tasks[new.id] = Task(new.id, Template("h"), new.payload, (), "", "", "", (), now)
+        tasks[new.id] = Task(new.id, Template("h"), new.payload, (), "", "", "", set(), now)
 journal = Journal(sys.argv[1], retain=5)
 journal.replay(Sink())
 out = sys.stdout.buffer
@@ -540,6 +541,30 @@ def test_a_payload_file_is_on_the_disk_before_a_commit_that_must_survive_a_loss_
 
     assert synced[0].endswith(".payload")
     assert synced[1:] == ["journal.db.d", tmp_path.name]
+
+
+def test_a_commit_that_is_too_large_for_a_row_is_several_turns_or_none(tmp_path: Path) -> None:
+    path, payload = tmp_path / "journal.db", bytes(65_000)
+    records: list[r.Record] = [r.Defined(Definition("old", "f", b"code"))]
+    records += [submitted(f"t{n}", payload) for n in range(rows.ROW_BYTES // len(payload) + 1)]
+    records.append(submitted("large", LARGE))
+    records += [r.Dropped(("h", "old"), ()), r.Defined(Definition("h", "f", b"code"))]
+    plain: list[r.Record] = [started(f"t{n}") for n in range(5)]
+    plain[2:2] = [submitted(f"u{n}", payload) for n in range(len(records))]
+    with Journal(path) as journal:
+        journal.replay(Tasks())
+        journal.begin_epoch()
+        journal.commit(records, 1, 1.0)
+        head = journal.head
+        journal.commit(plain, 1, 2.0)
+        assert (head, journal.head) == (2, 4)
+        journal.begin_epoch()
+        with pytest.raises(FencedError):
+            journal.commit(plain, 1, 2.0)
+
+    state = replayed(path)
+
+    assert state.applied == [*records[1:-2], r.Dropped(("old",), ()), *plain]
 
 
 # --------------------------------------------------------------------------- tools

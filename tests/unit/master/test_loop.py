@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +15,11 @@ from typing import Any, Final
 import pytest
 import zmq
 
+from nbcluster.clock import Clock
 from nbcluster.core import events as e
 from nbcluster.core.machine import Machine
 from nbcluster.core.memo import Timer
-from nbcluster.core.model import Definition, Ended, NewTask, State, Template
+from nbcluster.core.model import Definition, Ended, NewTask, Outcome, State, Task, Template
 from nbcluster.journal import MemoryJournal
 from nbcluster.master import outbox
 from nbcluster.master.config import MasterConfig
@@ -59,7 +61,9 @@ class Master:
             name="one", directory=str(directory), journal="", own_journal=True, engines=0
         )
         poller = select.poll()
-        keeper = Keeper(directory / "connection.json", None, poller, directory, config)
+        self.set_by_s = 0.0  #: by how much somebody has set the wall clock
+        clock = Clock(lambda: time.time() + self.set_by_s)
+        keeper = Keeper(directory / "connection.json", None, poller, directory, config, clock)
         self.machine = Machine()
         self.journal = MemoryJournal()
         self.journal.replay(_Nothing())
@@ -67,7 +71,7 @@ class Master:
         self.journal.commit(self.machine.begin(epoch, 1.0), epoch, 1.0)
         router = Router(self.address)
         self.loop = Loop(
-            config, self.connection, self.machine, self.journal, router, keeper, poller
+            config, self.connection, self.machine, self.journal, router, keeper, poller, clock
         )
 
     def blob(self, name: str) -> Path:
@@ -187,9 +191,9 @@ def client_hello() -> m.ClientHello:
     return m.ClientHello(KEY, CLIENT, "1", m.PROTOCOL, "3.11", os.getpid(), "elsewhere")
 
 
-def engine_hello() -> m.EngineHello:
+def engine_hello(slots: int = 0) -> m.EngineHello:
     return m.EngineHello(
-        KEY, "e", "1", m.PROTOCOL, "3.11", os.getpid(), "elsewhere", ("default",), 0
+        KEY, "e", "1", m.PROTOCOL, "3.11", os.getpid(), "elsewhere", ("default",), slots
     )
 
 
@@ -201,7 +205,8 @@ def submit(number: int, *tasks: NewTask, **options: Any) -> m.Submit:
 def overwhelm(master: Master, name: str) -> bool:
     """Send until a message is not taken any more; return whether the peer kept its session."""
     session = master.until(lambda: master.loop.sessions.by_name.get(name))
-    news = m.Updates(0, 0, [], [], [], []) if session.role == "client" else m.SetSlots(0)
+    large = m.OutputNews([("t", 1, 1, 0, bytes(8_000))])  # few fit between the sockets
+    news = large if session.role == "client" else m.SetSlots(0)
     for _ in range(10 * HIGH_WATER_MARK):
         if not master.loop.send(session, news):
             break
@@ -236,6 +241,25 @@ def test_a_client_that_was_stopped_keeps_its_session_and_sees_what_it_missed(
     assert number == session.sent > 1  # one was told before that never came: a gap
     assert not any(x.ended for x in heard if isinstance(x, m.Updates))
     assert len(caplog.messages) == 1
+
+
+def test_a_client_that_was_behind_sees_that_an_answer_alone_was_dropped(
+    master: Master, deaf: Callable[[m.Hello], Deaf]
+) -> None:
+    client = deaf(client_hello())
+    session = master.until(lambda: master.loop.sessions.by_name.get(CLIENT))
+    while master.loop.send(session, m.Reply(1, "answer")):
+        pass
+    heard: list[Any] = []
+
+    def last() -> bool:
+        heard.extend(codec.to_client(frame) for frame in client.read())
+        return isinstance(heard[-1], m.Updates)
+
+    master.until(last)
+
+    assert [x.number for x in heard if isinstance(x, m.Updates)] == [session.sent]
+    assert session.sent > 1  # and the client expects the first
 
 
 def test_what_a_client_that_was_behind_cannot_ask_for_is_told_then(
@@ -466,6 +490,79 @@ def test_the_buffers_of_what_a_full_disk_refuses_are_removed(master: Master, pee
     assert not master.blob("buffer").exists()
 
 
+# --------------------------------------------------------------------------- clocks that are set
+
+
+HOUR_S: Final = 3600.0
+
+
+@pytest.fixture
+def leased(master: Master, peer: Peer) -> Iterator[tuple[Task, Peer, Peer]]:
+    """Return a task that was sent to an executor, and that one's engine and itself."""
+    engine, executor = Peer(master), Peer(master)
+    engine.say(engine_hello(slots=1))
+    engine.hear(m.Welcome, codec.to_engine)
+    executor.say(m.ExecutorHello(KEY, "e/0.1", "1", m.PROTOCOL, "3.11", os.getpid()))
+    executor.hear(m.Welcome, codec.to_executor)
+    peer.greet()
+    peer.say(submit(1, NewTask("t", 0, b"")))
+    executor.hear(m.Runs, codec.to_executor)
+    yield master.machine.state.tasks["t"], engine, executor
+    engine.close()
+    executor.close()
+
+
+def test_what_is_due_soon_is_due_soon_after_the_clock_was_set_back(master: Master) -> None:
+    master.loop.turn()
+    before = master.loop.now
+    master.machine.memo.at(before + 1, Timer.RETENTION)
+
+    master.set_by_s = -HOUR_S
+    wait_ms = master.loop._wait_ms()
+
+    assert wait_ms is not None
+    assert wait_ms <= 1001
+    master.until(lambda: master.loop.now > before)
+
+
+def test_the_core_is_told_by_how_much_the_clock_was_set_forward(master: Master) -> None:
+    master.loop.turn()
+    due = master.loop.now + 1
+    master.machine.memo.at(due, Timer.TIMEOUT, "t")
+
+    master.set_by_s = HOUR_S
+    master.loop.turn()
+
+    assert master.machine.memo.due() == pytest.approx(due + HOUR_S, abs=0.01)
+
+
+@pytest.mark.parametrize("set_by_s", [-HOUR_S, 0.0])
+def test_a_start_is_told_by_how_long_ago_it_was(
+    master: Master, leased: tuple[Task, Peer, Peer], set_by_s: float
+) -> None:
+    task, engine, _ = leased
+    master.set_by_s = set_by_s
+    engine.say(m.Beat([("e/0.1", task.token, 0.0)], [], 0))
+
+    master.until(lambda: task.state is State.RUNNING)
+
+    assert task.started_at == master.loop.now > task.submitted_at
+
+
+@pytest.mark.parametrize("set_by_s", [-HOUR_S, 0.0])
+def test_times_of_results_are_moved_by_what_the_clock_was_set_back(
+    master: Master, leased: tuple[Task, Peer, Peer], set_by_s: float
+) -> None:
+    task, _, executor = leased
+    master.set_by_s = set_by_s
+    at = time.time() + set_by_s
+    executor.say(m.Finished(1, [Outcome("t", task.token, 0, at, 0.0, b"")]))
+
+    master.until(lambda: task.state is State.SUCCEEDED)
+
+    assert task.submitted_at < task.started_at < task.finished_at
+
+
 # --------------------------------------------------------------------------- who comes and goes
 
 
@@ -484,3 +581,21 @@ def test_a_client_whose_process_ends_is_not_here_any_more(master: Master, peer: 
     master.loop.sessions._process_ended(master.loop.sessions.by_name[CLIENT])
 
     master.until(lambda: not master.machine.memo.clients)
+
+
+# --------------------------------------------------------------------------- groups
+
+
+def test_a_group_may_have_no_slots_and_keeps_what_it_was_given(master: Master, peer: Peer) -> None:
+    peer.greet()
+
+    def slots_after(op: str, **args: Any) -> int:
+        peer.say(m.Ask(1, op, {"group": "z", **args}))
+        peer.hear(m.Reply)
+        return master.machine.state.groups["z"].slots
+
+    assert slots_after("scale", count=0) == 1  # as the cluster was started
+    assert slots_after("scale", count=0, slots=0) == 0
+    assert slots_after("scale", count=0, slots=None) == 0
+    assert slots_after("slots", slots=3) == 3
+    assert slots_after("scale", count=0) == 3

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
+from nbcluster.clock import Clock
 from nbcluster.core import events as e
+from nbcluster.core import records as r
 from nbcluster.core.machine import Machine
 from nbcluster.core.model import Definition
+from nbcluster.journal import MemoryDisk, MemoryJournal
+from nbcluster.master.__main__ import _rebuild
+from nbcluster.master.config import MasterConfig
 from nbcluster.master.rebuild import Replay, header_of
-from tests.unit.core.story import Story
+from tests.unit.core.story import Story, only
 
 
 def test_setups_groups_and_engines_are_in_the_header_of_a_checkpoint() -> None:
@@ -23,3 +31,31 @@ def test_setups_groups_and_engines_are_in_the_header_of_a_checkpoint() -> None:
     assert machine.state.groups == story.state.groups
     assert machine.state.engines.keys() == story.state.engines.keys()
     assert (machine.state.epoch, machine.state.submitted) == (1, 1)
+
+
+@pytest.mark.parametrize("is_log_gone", [False, True])
+def test_a_master_whose_clock_is_behind_the_journal_goes_on_from_its_last_time(
+    is_log_gone: bool,
+) -> None:
+    disk = MemoryDisk()
+    story, journal = Story(), MemoryJournal(disk)
+    story.engine()
+    story.finish(only(story.submit("t")))
+    last = story.now
+    if not is_log_gone:
+        last = story.now = story.now + 5
+        story.tell(e.ScaleAsked("gpu", 3, 2))
+    for data, at in story.journal:
+        journal.commit(msgspec.msgpack.decode(data, type=list[r.Record]), 1, at)
+    if is_log_gone:
+        journal.replay(Replay(Machine()))
+        journal.compact(story.state.tasks.get, lambda: header_of(story.machine))
+    behind = Clock(lambda: story.now - 500, lambda: 0.0)
+    config = MasterConfig(name="one", directory="", journal="", own_journal=True, engines=0)
+    journal = MemoryJournal(disk)
+
+    _rebuild(config, journal, behind)
+
+    assert journal.turns(0, 100)[-1].at == last
+    assert behind.read() == last
+    disk.close()

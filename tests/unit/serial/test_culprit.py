@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nbcluster.errors import UnpicklableError
+from nbcluster.serial import pack
 from nbcluster.serial.pack import Packer
 
 THREAD = threading.current_thread()
@@ -95,3 +96,30 @@ def test_a_class_that_cannot_travel_names_the_attribute(packer: Packer) -> None:
 def test_an_open_file_is_refused_even_where_dill_would_reopen_it(packer: Packer) -> None:
     with open(__file__) as file:
         assert refused(packer, file).path == "args[0] -> _io.TextIOWrapper"
+
+
+def test_a_function_that_captures_too_much_is_refused_and_the_largest_parts_are_named(
+    packer: Packer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack, "MAX_DEFINITION_BYTES", 4 << 20)
+    space: dict[str, Any] = {"__name__": "handmade", "big": bytes(3 << 20)}
+    exec("def make(held):\n    def f(few=1): return big, held, few\n    return f", space)
+
+    with pytest.raises(UnpicklableError) as caught:
+        packer.define(space["make"](bytes(2 << 20)))
+
+    assert caught.value.path == "f -> global 'big' (3 MiB), closure 'held' (2 MiB)"
+    assert "5 MiB" in caught.value.reason
+    assert "pass it as an argument" in caught.value.reason
+    assert packer.define(space["make"](b"")).name == "f"
+
+
+def test_classes_that_hold_too_much_are_refused(
+    packer: Packer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack, "MAX_DEFINITION_BYTES", 4 << 20)
+    space: dict[str, Any] = {"__name__": "handmade"}
+    exec("class E(Exception):\n    many = [bytes(100_000) for _ in range(50)]", space)
+
+    with pytest.raises(UnpicklableError, match="argument"):
+        packer.define_classes((space["E"],))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -12,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from nbcluster.engine.processes import is_stopped
-from nbcluster.transport.descriptors import wakeup_pipe, watch
+from nbcluster.transport.descriptors import Wakeup, await_readable, wakeup_pipe, watch
 from tests.helpers import eventually
 
 
@@ -101,3 +103,19 @@ def test_a_wakeup_pipe_never_blocks_and_is_not_inherited() -> None:
     finally:
         os.close(reader)
         os.close(writer)
+
+
+def test_a_descriptor_of_any_number_can_be_waited_for() -> None:
+    wakeup = Wakeup()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most <= 1_024:
+        pytest.skip("this system allows no descriptor of such a number")
+    high = fcntl.fcntl(wakeup.fd, fcntl.F_DUPFD, 1_024)  # `select` knows 1,024 of them
+    try:
+        wakeup.call()
+        await_readable(high, 10.0)
+        wakeup.drain()
+        await_readable(high, 0.0)
+    finally:
+        os.close(high)
+        wakeup.close()

@@ -327,6 +327,23 @@ def test_what_a_removed_cluster_left_in_shared_memory_goes_with_the_next_start_o
         cluster.check()
 
 
+def test_a_cluster_whose_file_system_does_not_answer_keeps_what_it_has_in_shared_memory(
+    cluster: ClusterDir, home: Path
+) -> None:
+    other = cluster_dir("two")
+    other.create()
+    (link,) = other.blobs.parent.glob(other.blobs.name + ".*")
+    round_about = home / "loop"
+    round_about.symlink_to(round_about)
+    link.unlink()
+    link.symlink_to(round_about / "two")  # an error that does not say whether it is there
+
+    cluster.create()
+
+    assert other.blobs.exists()
+    other.remove()
+
+
 def test_what_a_cluster_of_another_container_has_in_shared_memory_stays(
     cluster: ClusterDir, home: Path
 ) -> None:

@@ -1,0 +1,94 @@
+"""What is known of a task at the moment, as its future tells it."""
+
+from __future__ import annotations
+
+from concurrent.futures._base import FINISHED, PENDING, RUNNING
+from typing import TYPE_CHECKING
+
+from nbcluster.client.explaining import state_of_loss
+from nbcluster.core.model import Ended, Moved, State
+
+if TYPE_CHECKING:
+    from nbcluster.client.client import Client
+
+
+class Facts:
+    """State, counts, times and output of a task; part of `Future`."""
+
+    _client: Client | None
+    _moved: Moved | None  #: the latest news of it
+    _ended: Ended | None  #: the last news of it
+    _output: dict[int, bytearray] | None
+    _state: str
+    _exception: BaseException | None
+
+    @property
+    def state(self) -> str:
+        """One of ``pending running retrying succeeded failed cancelled``."""
+        if self._ended is None and self._state == FINISHED:
+            return state_of_loss(self._exception)
+        news = self._ended or self._moved
+        if news is not None:
+            return str(news.state)
+        return "pending" if self._state in (PENDING, RUNNING) else "cancelled"
+
+    @property
+    def attempts(self) -> int:
+        """Attempts that were started so far."""
+        news = self._ended or self._moved
+        return news.attempts if news else 0
+
+    @property
+    def retries(self) -> int:
+        """How often it was tried again after an exception or a timeout."""
+        news = self._ended or self._moved
+        return news.retries if news else 0
+
+    @property
+    def crashes(self) -> int:
+        """Attempts that ended because their executor or engine died."""
+        news = self._ended or self._moved
+        return news.crashes if news else 0
+
+    @property
+    def engine(self) -> str:
+        """Id of the engine that runs it or ran it last; empty before the first start."""
+        news = self._ended or self._moved
+        return news.engine if news else ""
+
+    @property
+    def progress(self) -> float | None:
+        """Share that is done, 0 to 1, as far as the task tells; 1.0 once it has succeeded."""
+        if self._ended is not None:
+            return 1.0 if self._ended.state is State.SUCCEEDED else None
+        told = self._moved.progress if self._moved else None
+        return told.done / told.total if told and told.total else None
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds the last attempt took, or has taken so far; None before the first start."""
+        if self._ended is not None:
+            started = self._ended.started_at
+            return self._ended.finished_at - started if started else None
+        if self._client is not None and self._moved is not None and self._moved.started_at:
+            return max(0.0, self._client.link.clock.read() - self._moved.started_at)
+        return None
+
+    @property
+    def stdout(self) -> str:
+        """What the last attempt wrote to its standard output; grows while it runs."""
+        return self._text(1)
+
+    @property
+    def stderr(self) -> str:
+        """What the last attempt wrote to its standard error; grows while it runs."""
+        return self._text(2)
+
+    def _text(self, stream: int) -> str:
+        if self._ended is not None:
+            written = self._ended.stdout if stream == 1 else self._ended.stderr
+        else:
+            if self._client is not None:
+                self._client.take_in()
+            written = bytes((self._output or {}).get(stream, b""))
+        return written.decode("utf-8", "replace")

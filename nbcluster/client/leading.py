@@ -1,0 +1,72 @@
+"""Who receives: the I/O thread, or one thread that waits for a result and takes over.
+
+A hand-over between threads costs more than a message. While somebody leads, and for a moment
+after, since the same thread often waits again, the I/O thread keeps away.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+#: After somebody led, the I/O thread keeps away for this long.
+KEEP_AWAY_S: Final = 0.004
+_SLICE_S: Final = 0.5
+
+
+class Leading:
+    """The right to receive; ``role`` is held by the one thread that does.
+
+    Parameters
+    ----------
+    wake
+        Has the I/O thread let go of the role soon.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.role = threading.Lock()
+        self._lock = threading.Lock()
+        self._leader: int | None = None
+        self._left = threading.Event()  #: nobody leads any more
+        self._led_at = 0.0
+        self._wake = wake
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether somebody leads."""
+        return self._leader is not None
+
+    def take(self) -> bool:
+        """Lead from now on, if nobody does; an interrupt in the middle must be deferred."""
+        with self._lock:
+            if self._leader is not None:
+                return False
+            self._leader = threading.get_ident()
+            self._left.clear()
+        if not self.role.acquire(blocking=False):
+            self._wake()
+            self.role.acquire()
+        return True
+
+    def leave(self) -> None:
+        """Lead no longer; the same is true of interrupts."""
+        self.role.release()
+        self._led_at = time.monotonic()
+        self._leader = None
+        self._left.set()
+
+    def keep_away(self) -> bool:
+        """Wait for a moment if somebody leads, or did so just now; False: there is no need."""
+        if self._leader is not None:
+            self._left.wait(_SLICE_S)
+            return True
+        pause_s = self._led_at + KEEP_AWAY_S - time.monotonic()
+        if pause_s > 0:
+            time.sleep(pause_s)
+        return pause_s > 0
+
+    def end(self) -> None:
+        """Let the I/O thread see at once that there is nothing to keep away from any more."""
+        self._left.set()

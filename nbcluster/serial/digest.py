@@ -1,0 +1,116 @@
+"""What a call is, as a few bytes: by it a key tells whether it is used for the same call again.
+
+Payloads would not do. Their large parts are elsewhere; and the pickle of a set, of a class of the
+notebook or of compiled code is another one in each process, while a key is there for a kernel that
+was started anew. So a digest is taken of a pickle nobody reads, in which sets are sorted, functions
+and classes are named, and buffers and texts are their contents.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import pickle
+import typing
+from collections.abc import Callable
+from hashlib import blake2b
+from types import CodeType, FunctionType
+from typing import Any, Final
+
+from nbcluster.serial.origin import by_reference, local_file
+from nbcluster.serial.picklers import FastPickler
+from nbcluster.serial.session import Session, captured
+from nbcluster.serial.stream import write
+
+_BYTES: Final = 16
+_LONG: Final = 64  #: texts of more characters are hashed apart, so that no copy of them is kept
+_PLAIN: Final = frozenset({int, float, bool, type(None), list, tuple, dict})
+_BUFFERS: Final = frozenset({bytes, bytearray, memoryview, pickle.PickleBuffer})
+#: Told apart by identity, which ends with the process: here by name.
+_NAMED: Final = (
+    typing.TypeVar,
+    typing.ParamSpec,
+    typing.TypeVarTuple,
+    typing.NewType,
+    contextvars.ContextVar,
+)
+
+
+def digest_of(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """Return the digest of a call that can be pickled."""
+    call = fn, args, kwargs
+    try:
+        return _digest(call, {})
+    except Exception:  # noqa: BLE001 - user code runs while its objects are pickled
+        return _digest_of_payload(call)
+
+
+def _digest_of_payload(call: Any) -> bytes:
+    """Return the digest of what would travel, which holds in this process at least."""
+    written = write(call, Session(), out_of_band=False)
+    total = blake2b(written.header, digest_size=_BYTES)
+    for chunk in written.chunks:
+        total.update(chunk)
+    return total.digest()
+
+
+def _digest(obj: Any, seen: dict[int, FunctionType]) -> bytes:
+    total = blake2b(digest_size=_BYTES)
+    _Canonical(total.update, seen).dump(obj)
+    return total.digest()
+
+
+class _Canonical(FastPickler):
+    """Writes the same bytes for the same thing in every process; they cannot be read again."""
+
+    def __init__(self, write: Callable[[Any], Any], seen: dict[int, FunctionType]) -> None:
+        super().__init__(write, Session(), None)
+        self._seen = seen  #: functions that were written in full
+
+    def persistent_id(self, obj: Any) -> Any:
+        """Return what is written in place of ``obj``; None for "as usual"."""
+        kind = type(obj)
+        if kind in _PLAIN:
+            return None
+        if kind is str:  # equal texts are one object or two, as it happens
+            raw = obj.encode("utf-8", "surrogatepass")
+            return b"s" + (raw if len(raw) <= _LONG else blake2b(raw).digest())
+        if kind in _BUFFERS:
+            view = obj.raw() if kind is pickle.PickleBuffer else obj
+            return kind.__name__.encode() + blake2b(view).digest()
+        if kind is FunctionType:
+            return self._function(obj)
+        if isinstance(obj, (set, frozenset)):
+            state = getattr(obj, "__dict__", None)
+            return kind, sorted(_digest(item, dict(self._seen)) for item in obj), state
+        return _named(obj)
+
+    def _function(self, obj: FunctionType) -> Any:
+        name = f"{obj.__module__}.{obj.__qualname__}"
+        module = by_reference(obj)
+        if id(obj) in self._seen or (module is not None and local_file(module) is None):
+            return b"f" + name.encode()
+        self._seen[id(obj)] = obj
+        taken = [] if module is not None else captured(obj)
+        held = [(known, namespace[known]) for _, namespace, known in taken if known in namespace]
+        defaults = obj.__defaults__, obj.__kwdefaults__
+        return name, obj.__code__, defaults, obj.__closure__, held
+
+
+def _named(obj: Any) -> Any:
+    """Return the name of what has one; None of all else."""
+    if isinstance(obj, type):
+        return f"c{obj.__module__}.{obj.__qualname__}".encode()
+    kind = type(obj)
+    if kind is CodeType:
+        return _code(obj)
+    if kind is object:
+        return b"o"
+    if isinstance(obj, _NAMED):
+        return kind, obj.name if isinstance(obj, contextvars.ContextVar) else obj.__name__
+    return None
+
+
+def _code(code: CodeType) -> Any:
+    """Return what code does, without where it stands; sets among its constants are sorted."""
+    names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+    return code.co_code, code.co_consts, names, code.co_argcount, code.co_flags
