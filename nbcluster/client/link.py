@@ -249,7 +249,7 @@ class Link:
             ready = dealer.ready()
         if not ready and interrupt is not None and self._is_quick:
             ready = self._look_for_answer(dealer)
-        if not ready and not self.outgoing.can_send:
+        if not ready and not (self.outgoing.can_send and self.welcome is not None):
             if interrupt is not None:
                 interrupt.begin_wait()
             got = self._poll(wait_s * 1000)
