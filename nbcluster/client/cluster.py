@@ -22,7 +22,6 @@ from nbcluster.client.silence import await_end
 from nbcluster.client.tables import Tables
 from nbcluster.errors import (
     ClosedError,
-    ClusterConnectionError,
     NbclusterError,
     OptionError,
     OptionTypeError,
@@ -393,7 +392,7 @@ class Cluster(Tables, concurrent.futures.Executor):
         if kind is None:
             self.shutdown()
             return
-        with contextlib.suppress(ClusterConnectionError):  # what was raised is worth more
+        with contextlib.suppress(NbclusterError):  # what was raised is worth more
             self.shutdown(cancel_futures=True)
 
     def __repr__(self) -> str:

@@ -27,7 +27,7 @@ from nbcluster.client.explaining import (
     stack,
 )
 from nbcluster.client.facts import Facts
-from nbcluster.client.guard import Guard
+from nbcluster.client.guard import acquire_unless_abandoned
 from nbcluster.client.silence import await_end
 from nbcluster.core.model import Ended, Moved, State
 from nbcluster.errors import ClusterConnectionError, OptionError, UndecodableError, from_code
@@ -67,8 +67,6 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
     Thread safe. Results are unpickled in the thread that first asks for them.
     """
 
-    _guard: Guard | None = None
-
     def __init__(self, client: Client | None = None, task: str = "", name: str = "") -> None:
         # As the base class does, but for the condition and who waits on it: most futures end
         # before anybody waits, and to make these costs more than all the rest of a submission.
@@ -100,8 +98,7 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
         """Make what the base class needs once anybody waits or wants to be called."""
         self._waiters: list[Any] = []
         self._done_callbacks: list[Any] = []
-        self._guard = Guard()
-        condition = threading.Condition(self._guard)  # type: ignore[arg-type]
+        condition = threading.Condition()
         self._own_condition = condition  # last: who sees it finds all of them
         return condition
 
@@ -109,11 +106,9 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
     def _held(self) -> Iterator[threading.Condition]:
         """Hold the condition; a new one, if whoever holds it will never let it go."""
         condition = self._condition
-        assert self._guard is not None
-        if not self._guard.acquire_unless_abandoned():
-            self._guard = Guard()
-            condition = self._own_condition = threading.Condition(self._guard)  # type: ignore[arg-type]
-            self._guard.acquire()
+        if not acquire_unless_abandoned(condition):
+            condition = self._own_condition = threading.Condition()
+            condition.acquire()
         try:
             yield condition
         finally:

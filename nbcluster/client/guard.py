@@ -1,4 +1,4 @@
-"""The lock of a future, which shows when its holder will never let it go.
+"""Locks of futures that their holder will never let go.
 
 `concurrent.futures.wait` takes the locks of all its futures; interrupted in the middle, it leaves
 them taken for ever. Who takes in news for everybody must not wait for that.
@@ -6,45 +6,42 @@ them taken for ever. Who takes in news for everybody must not wait for that.
 
 from __future__ import annotations
 
+import concurrent.futures._base
+import re
+import sys
 import threading
-import time
-from typing import Any, Final
+from typing import Final
 
-#: Seconds after which a lock counts as abandoned that is held for microseconds as a rule.
-ABANDONED_S: Final = 0.5
+#: Seconds between two looks at who holds a lock.
+LOOK_S: Final = 0.05
+_HOLDER: Final = re.compile(r"owner=(\d+)")
+#: Whoever holds such a lock for a moment is in here, or takes in news.
+_HOLDING: Final = concurrent.futures._base.__file__
+_NEWS: Final = frozenset({"_on_ended", "_on_moved", "_on_refused"})
 
 
-class Guard:
-    """A reentrant lock that knows since when it is held; for use in a `threading.Condition`."""
-
-    __slots__ = ("_acquire_restore", "_is_owned", "_lock", "_release_save", "_since", "release")
-
-    def __init__(self) -> None:
-        lock: Any = threading.RLock()
-        self._lock = lock
-        self._since = 0.0
-        self.release = lock.release
-        self._is_owned = lock._is_owned
-        self._release_save = lock._release_save
-        self._acquire_restore = lock._acquire_restore
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take the lock, as `threading.Lock.acquire`."""
-        taken: bool = self._lock.acquire(blocking, timeout)
-        if taken:
-            self._since = time.monotonic()
-        return taken
-
-    def acquire_unless_abandoned(self) -> bool:
-        """Take the lock; return False if nobody will ever let it go."""
-        if self.acquire(blocking=False):
-            return True
-        if time.monotonic() - self._since > ABANDONED_S:
+def acquire_unless_abandoned(condition: threading.Condition) -> bool:
+    """Take the lock of a condition; return False if nobody will ever let it go."""
+    while not condition.acquire(blocking=False):
+        if _is_abandoned(condition):
             return False
-        return self.acquire(timeout=ABANDONED_S)
+        if condition.acquire(timeout=LOOK_S):
+            break
+    return True
 
-    def __enter__(self) -> bool:
-        return self.acquire()
 
-    def __exit__(self, *_: object) -> None:
-        self.release()
+def _is_abandoned(condition: threading.Condition) -> bool:
+    """Return whether the thread that holds the lock is somewhere else by now."""
+    # Only its text tells the owner of a lock; where it does not, nobody is taken for absent.
+    found = _HOLDER.search(repr(condition))
+    if found is None or found[1] == "0":
+        return False
+    frame = sys._current_frames().get(int(found[1]))
+    code = None if frame is None else frame.f_code
+    if code is not None and (code.co_filename, code.co_name) == (threading.__file__, "wait"):
+        return True  # who sleeps holds none on purpose
+    while frame is not None:
+        if frame.f_code.co_filename == _HOLDING or frame.f_code.co_name in _NEWS:
+            return False
+        frame = frame.f_back
+    return True

@@ -54,8 +54,9 @@ class Leading:
         """Lead no longer; the same is true of interrupts."""
         self.role.release()
         self._led_at = time.monotonic()
-        self._leader = None
-        self._left.set()
+        with self._lock:
+            self._leader = None
+            self._left.set()
 
     def keep_away(self) -> bool:
         """Wait for a moment if somebody leads, or did so just now; False: there is no need."""

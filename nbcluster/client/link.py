@@ -299,10 +299,10 @@ class Link:
 
     def _handle(self, message: Any) -> None:
         if type(message) is m.Updates:
-            if message.undefined:
-                with self._lock:
+            with self._lock:
+                if message.undefined:
                     self.outgoing.again(message.undefined)
-            self.outgoing.acknowledged(message.acked)
+                self.outgoing.acknowledged(message.acked)
         elif type(message) is m.Welcome:
             self._welcomed(message)
             return

@@ -218,7 +218,7 @@ class Loop:
         return False
 
     def _catch_up(self) -> None:
-        """Go on with clients that read again: the number shows them that they missed something."""
+        """Go on with clients that read again."""
         self._catch_up_at = 0.0
         for session in [s for s in self.sessions.by_name.values() if s.behind]:
             if outbox.catch_up(self, session) is Sent.BEHIND:

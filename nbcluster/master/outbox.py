@@ -103,15 +103,17 @@ def catch_up(loop: Loop, session: Session) -> Sent:
 
     It asks for what became of its tasks; what it cannot ask for is told now.
     """
-    while session.not_taken:
+    sent = Sent.QUEUED
+    while session.not_taken and sent is Sent.QUEUED:
         sent = loop.post(session.peer, session.not_taken[0])
-        if sent is not Sent.QUEUED:
-            return sent
-        del session.not_taken[0]
-    sent = loop.post(session.peer, _updates(session, session.missed))
-    session.behind = sent is Sent.BEHIND
-    if not session.behind:
-        session.missed = e.News()
+        if sent is Sent.QUEUED:
+            del session.not_taken[0]
+    if sent is Sent.QUEUED:
+        sent = loop.post(session.peer, _updates(session, session.missed))
+    if sent is Sent.QUEUED:
+        session.behind, session.missed = False, e.News()
+    elif sent is Sent.GONE:
+        loop.sessions.close(session)
     return sent
 
 

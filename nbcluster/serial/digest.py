@@ -37,7 +37,7 @@ _NAMED: Final = (
 
 def digest_of(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     """Return the digest of a call that can be pickled."""
-    call = fn, args, kwargs
+    call = fn, args, dict(sorted(kwargs.items()))
     try:
         return _digest(call, {})
     except Exception:  # noqa: BLE001 - user code runs while its objects are pickled
@@ -53,7 +53,7 @@ def _digest_of_payload(call: Any) -> bytes:
     return total.digest()
 
 
-def _digest(obj: Any, seen: dict[int, FunctionType]) -> bytes:
+def _digest(obj: Any, seen: dict[int, Any]) -> bytes:
     total = blake2b(digest_size=_BYTES)
     _Canonical(total.update, seen).dump(obj)
     return total.digest()
@@ -62,9 +62,9 @@ def _digest(obj: Any, seen: dict[int, FunctionType]) -> bytes:
 class _Canonical(FastPickler):
     """Writes the same bytes for the same thing in every process; they cannot be read again."""
 
-    def __init__(self, write: Callable[[Any], Any], seen: dict[int, FunctionType]) -> None:
+    def __init__(self, write: Callable[[Any], Any], seen: dict[int, Any]) -> None:
         super().__init__(write, Session(), None)
-        self._seen = seen  #: functions that were written in full
+        self._seen = seen  #: functions and classes that were written in full
 
     def persistent_id(self, obj: Any) -> Any:
         """Return what is written in place of ``obj``; None for "as usual"."""
@@ -82,7 +82,18 @@ class _Canonical(FastPickler):
         if isinstance(obj, (set, frozenset)):
             state = getattr(obj, "__dict__", None)
             return kind, sorted(_digest(item, dict(self._seen)) for item in obj), state
+        if isinstance(obj, type):
+            return self._class(obj)
         return _named(obj)
+
+    def _class(self, cls: type) -> Any:
+        """Return the name of a class; of one that travels itself also what its instances do."""
+        name = f"c{cls.__module__}.{cls.__qualname__}".encode()
+        if id(cls) in self._seen or by_reference(cls) is not None:
+            return name
+        self._seen[id(cls)] = cls
+        does = [(key, _functions_of(value)) for key, value in sorted(vars(cls).items())]
+        return name, cls.__bases__, [(key, known) for key, known in does if known]
 
     def _function(self, obj: FunctionType) -> Any:
         name = f"{obj.__module__}.{obj.__qualname__}"
@@ -98,8 +109,6 @@ class _Canonical(FastPickler):
 
 def _named(obj: Any) -> Any:
     """Return the name of what has one; None of all else."""
-    if isinstance(obj, type):
-        return f"c{obj.__module__}.{obj.__qualname__}".encode()
     kind = type(obj)
     if kind is CodeType:
         return _code(obj)
@@ -110,7 +119,17 @@ def _named(obj: Any) -> Any:
     return None
 
 
+def _functions_of(member: Any) -> list[FunctionType]:
+    """Return the functions of a member of a class."""
+    if isinstance(member, property):
+        held = [member.fget, member.fset, member.fdel]
+    else:
+        held = [getattr(member, "__func__", member)]  # of a class method or a static one
+    return [function for function in held if isinstance(function, FunctionType)]
+
+
 def _code(code: CodeType) -> Any:
     """Return what code does, without where it stands; sets among its constants are sorted."""
     names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
-    return code.co_code, code.co_consts, names, code.co_argcount, code.co_flags
+    takes = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
+    return code.co_code, code.co_consts, names, takes, code.co_exceptiontable

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from nbcluster.core.model import Definition, Ended, Moved, NewTask, Outcome, Progress, Run, Template
 
-PROTOCOL: Final = 1  #: raised at every change that an older peer would misread
+PROTOCOL: Final = 2  #: raised at every change that an older peer would misread
 
 
 # --------------------------------------------------------------------------- greetings

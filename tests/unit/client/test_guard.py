@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import threading
 
-import pytest
-
-from nbcluster.client import guard
 from nbcluster.client.future import Future
+from nbcluster.client.guard import acquire_unless_abandoned
 from nbcluster.core.model import Ended, State
 
 
@@ -16,11 +14,6 @@ def abandon(future: Future[int]) -> None:
     thread = threading.Thread(target=future._condition.acquire)
     thread.start()
     thread.join()
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "ABANDONED_S", 0.01)
 
 
 def test_a_future_whose_lock_was_abandoned_ends_all_the_same() -> None:
@@ -35,27 +28,28 @@ def test_a_future_whose_lock_was_abandoned_ends_all_the_same() -> None:
     assert called == ["succeeded"]
 
 
-def test_a_guard_is_taken_once_by_each_thread_and_again_by_its_own() -> None:
-    one = guard.Guard()
-    with one, one:
-        thread = threading.Thread(target=lambda: taken.append(one.acquire(blocking=False)))
-        taken: list[bool] = []
-        thread.start()
-        thread.join()
+def test_a_lock_that_somebody_holds_for_a_moment_is_waited_for() -> None:
+    future: Future[int] = Future(None, "t")
+    condition = future._condition
+    held, go_on = threading.Event(), threading.Event()
 
-    assert taken == [False]
-    assert one.acquire_unless_abandoned()
-    one.release()
+    class Waiters(list):  # type: ignore[type-arg]
+        """Looked at by the standard library while it holds the lock."""
 
+        def append(self, item: object) -> None:
+            held.set()
+            while not go_on.is_set():
+                pass
 
-def test_a_guard_that_is_held_for_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "ABANDONED_S", 30.0)
-    one = guard.Guard()
-    one.acquire()
+    future._done_callbacks = Waiters()
+    adds = threading.Thread(target=future.add_done_callback, args=(print,))
+    adds.start()
+    held.wait()
     taken: list[bool] = []
-    thread = threading.Thread(target=lambda: taken.append(one.acquire_unless_abandoned()))
-    thread.start()
-    one.release()
-    thread.join()
+    takes = threading.Thread(target=lambda: taken.append(acquire_unless_abandoned(condition)))
+    takes.start()
+    go_on.set()
+    adds.join()
+    takes.join()
 
     assert taken == [True]
