@@ -180,3 +180,32 @@ def test_a_call_that_captures_what_only_its_process_has_is_still_named() -> None
     guarded = function("def f(): return lock", lock=threading.Lock())
 
     assert digest_of(guarded, (), {}) == digest_of(guarded, (), {})
+
+
+def made(source: str) -> Any:
+    """Return what a cell of a notebook binds to ``made``."""
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(source, space)
+    return space["made"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("class A:\n def m(self): return 1", "class A:\n def m(self): return 2"),
+        (
+            "def made():\n try:\n  a()\n  b()\n except E: pass",
+            "def made():\n try: a()\n except E: pass\n else: b()",
+        ),
+        ("def made(a, /, b): pass", "def made(a, b): pass"),
+    ],
+)
+def test_code_that_does_something_else_is_another_call(one: str, other: str) -> None:
+    use = "" if "made" in one else "\ndef made(): return A().m()"
+
+    assert digest_of(made(one + use), (), {}) == digest_of(made(one + use), (), {})
+    assert digest_of(made(one + use), (), {}) != digest_of(made(other + use), (), {})
+
+
+def test_the_order_of_keyword_arguments_does_not_matter() -> None:
+    assert digest_of(len, (), {"a": 1, "b": 2}) == digest_of(len, (), {"b": 2, "a": 1})
