@@ -100,11 +100,6 @@ class Asks:
             if not reply.done():
                 reply.set_exception(error)
 
-    @property
-    def are_open(self) -> bool:
-        """Whether somebody waits for an answer."""
-        return bool(self._waiting)
-
     # ------------------------------------------------------------------ not waited for
 
     def cancel_soon(self, tasks: list[str]) -> None:

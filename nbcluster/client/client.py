@@ -208,15 +208,7 @@ class Client:
     # ------------------------------------------------------------------ asking
 
     def ask(self, op: str, timeout: float | None = ASK_S, **args: Any) -> Any:
-        """Ask the master and return its answer.
-
-        Raises
-        ------
-        ClusterTimeoutError
-            If it does not answer in time.
-        ClusterConnectionError
-            If it is gone.
-        """
+        """Ask the master and return its answer, as `Asks.ask`; `ClosedError` after the end."""
         if self._closed is not None:
             raise ClosedError(str(self._closed))
         return self.asks.ask(op, timeout, args)

@@ -405,12 +405,11 @@ class Link:
     def _await_acceptance(self) -> None:
         """Wait until the master has all that was submitted: who closes loses nothing of it."""
         deadline = time.monotonic() + CLOSE_S
-        is_mine = threading.current_thread() is not self._thread
-        while is_mine and self.is_open and not self._closed and time.monotonic() < deadline:
-            if not (self.outgoing.waiting or self.outgoing.unacknowledged):
-                return
+        if threading.current_thread() is self._thread:
+            return  # it would wait for itself; it closes only where nothing is open
+        while not self.outgoing.is_settled and self.is_open and time.monotonic() < deadline:
             self.flush()
-            if not self.lead(lambda: not self.outgoing.unacknowledged, 0.1):
+            if not self.lead(lambda: self.outgoing.is_settled, 0.1):
                 time.sleep(0.005)
 
     def close(self, *, polite: bool = True) -> None:

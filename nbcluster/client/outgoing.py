@@ -41,11 +41,6 @@ class Outgoing:
         self._oldest_at = 0.0
 
     @property
-    def waiting(self) -> int:
-        """Tasks and messages that were not sent yet."""
-        return len(self._tasks) + len(self._to_send)
-
-    @property
     def can_send(self) -> bool:
         """Whether something waits, and the master is not to acknowledge what it has before."""
         return bool(self._tasks or self._to_send) and self._in_flight < WINDOW_BYTES
@@ -139,14 +134,12 @@ class Outgoing:
                 if task.id in wanted:
                     self.add(task, calls[task.template])
 
-    def unsent(self) -> set[str]:
-        """Return the ids of the tasks in the outbox."""
-        return {task.id for task, _ in self._tasks[:]}
-
     def unaccepted(self) -> set[str]:
         """Return the ids of all tasks that the master has not acknowledged."""
-        frames = [frame for frame, _ in list(self.unacknowledged.values())]
-        return self.unsent() | {task.id for frame in frames for task in _tasks_of(frame)}
+        names = {task.id for task, _ in self._tasks[:]}  # first: a task moves on, never back
+        for frame, _ in list(self.unacknowledged.values()):
+            names.update(task.id for task in _tasks_of(frame))
+        return names
 
     def overdue(self, now: float, limit_s: float) -> bytes | None:
         """Return the first message if nothing was acknowledged for ``limit_s``: a master that

@@ -50,7 +50,7 @@ def test_tasks_leave_once_in_their_order_in_messages_that_are_numbered() -> None
         (2, 1),
     ]
     assert [task.id for x in messages for task in x.tasks] == [str(n) for n in range(257)]
-    assert outgoing.waiting == 0
+    assert not outgoing.can_send
 
 
 def test_a_message_is_the_next_one_until_it_is_sent() -> None:
@@ -59,7 +59,7 @@ def test_a_message_is_the_next_one_until_it_is_sent() -> None:
     first = outgoing.next()
 
     assert outgoing.next() is first  # what came between was an interrupt
-    assert outgoing.waiting == 1
+    assert outgoing.can_send
 
 
 def test_a_task_whose_function_the_master_has_not_is_sent_again_with_it() -> None:
