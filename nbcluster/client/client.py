@@ -277,10 +277,9 @@ class Client:
                     if future is not None:
                         future._on_output(stream, offset, data)
             case m.NotTaken():
-                for name in self._link.outgoing.withdraw(message.number):
+                for name in self._link.withdraw(message.number):
                     self._on_refused(name, from_code(message.code, tuple(message.args)))
             case m.Closing():
-                self._link.outgoing.acknowledged(message.acked)
                 error = ClusterConnectionError(f"the cluster has stopped: {message.reason}")
                 self.on_end(error, message.start)
 

@@ -182,6 +182,11 @@ class Link:
                 outgoing.sent()
                 self._sent_at = time.monotonic()
 
+    def withdraw(self, number: int) -> list[str]:
+        """Drop a submission that was not taken; return the tasks in it."""
+        with self._lock:
+            return self.outgoing.withdraw(number)
+
     def soon(self) -> None:
         """Have the outbox sent soon, by the thread that receives."""
         if self._sleeps:
@@ -298,9 +303,9 @@ class Link:
             inbox.popleft()
 
     def _handle(self, message: Any) -> None:
-        if type(message) is m.Updates:
+        if type(message) is m.Updates or type(message) is m.Closing:
             with self._lock:
-                if message.undefined:
+                if type(message) is m.Updates and message.undefined:
                     self.outgoing.again(message.undefined)
                 self.outgoing.acknowledged(message.acked)
         elif type(message) is m.Welcome:
