@@ -2,8 +2,8 @@
 
 Payloads would not do. Their large parts are elsewhere; and the pickle of a set, of a class of the
 notebook or of compiled code is another one in each process, while a key is there for a kernel that
-was started anew. So a digest is taken of a pickle nobody reads, in which sets are sorted, functions
-and classes are named, and buffers and texts are their contents.
+was started anew. So a digest is taken of a pickle nobody reads, in which sets and dicts are sorted,
+functions and classes are named, and buffers and texts are their contents.
 """
 
 from __future__ import annotations
@@ -11,19 +11,24 @@ from __future__ import annotations
 import contextvars
 import pickle
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from hashlib import blake2b
+from itertools import chain
+from math import isnan
+from operator import itemgetter
 from types import CodeType, FunctionType
 from typing import Any, Final
 
 from nbcluster.serial.origin import by_reference, local_file
-from nbcluster.serial.picklers import FastPickler
+from nbcluster.serial.picklers import PROTOCOL, FastPickler, Sink
 from nbcluster.serial.session import Session, captured
 from nbcluster.serial.stream import write
 
 _BYTES: Final = 16
 _LONG: Final = 64  #: texts of more characters are hashed apart, so that no copy of them is kept
-_PLAIN: Final = frozenset({int, float, bool, type(None), list, tuple, dict})
+_PLAIN: Final = frozenset({int, float, bool, type(None), list, tuple})
+#: What sorts by value alone; NaN apart, and where two can be compared at all.
+_SORTABLE: Final = frozenset({int, float, bool, str, bytes})
 _BUFFERS: Final = frozenset({bytes, bytearray, memoryview, pickle.PickleBuffer})
 #: Told apart by identity, which ends with the process: here by name.
 _NAMED: Final = (
@@ -59,12 +64,40 @@ def _digest(obj: Any, seen: dict[int, Any]) -> bytes:
     return total.digest()
 
 
+def _digest_of_plain(items: list[Any]) -> bytes:
+    """Return the digest of what `_ordered` has put in order."""
+    total = blake2b(digest_size=_BYTES)
+    pickler = pickle.Pickler(Sink(total.update), PROTOCOL)
+    pickler.fast = True  # no memory of what was written: equal texts are one object or two
+    pickler.dump(items)
+    return total.digest()
+
+
+def _ordered(items: Collection[Any]) -> list[Any] | None:
+    """Return items that differ in an order that depends on nothing else; None: they have none."""
+    flat: Iterable[Any] = items
+    kinds = set(map(type, items))
+    if kinds == {tuple}:
+        flat = [*chain.from_iterable(items)]
+        kinds = set(map(type, flat))
+    if not kinds <= _SORTABLE:
+        return None
+    if float in kinds and any(type(x) is float and isnan(x) for x in flat):
+        return None
+    try:
+        return sorted(items)
+    except TypeError:  # for any order they come in: neighbours must be compared
+        return None
+
+
 class _Canonical(FastPickler):
     """Writes the same bytes for the same thing in every process; they cannot be read again."""
 
     def __init__(self, write: Callable[[Any], Any], seen: dict[int, Any]) -> None:
         super().__init__(write, Session(), None)
         self._seen = seen  #: functions and classes that were written in full
+        #: dicts -> what is written in place of them: once, and alive as long as their ids are used
+        self._dicts: dict[int, tuple[dict[Any, Any], Any]] = {}
 
     def persistent_id(self, obj: Any) -> Any:
         """Return what is written in place of ``obj``; None for "as usual"."""
@@ -80,11 +113,31 @@ class _Canonical(FastPickler):
         if kind is FunctionType:
             return self._function(obj)
         if isinstance(obj, (set, frozenset)):
-            state = getattr(obj, "__dict__", None)
-            return kind, sorted(_digest(item, dict(self._seen)) for item in obj), state
+            return self._set(obj)
+        if kind is dict:
+            known = self._dicts.get(id(obj))
+            if known is None:
+                known = self._dicts[id(obj)] = obj, self._dict(obj)
+            return known[1]
         if isinstance(obj, type):
             return self._class(obj)
         return _named(obj)
+
+    def _set(self, obj: set[Any] | frozenset[Any]) -> Any:
+        items = _ordered(obj)
+        content = sorted(self._digests(obj)) if items is None else _digest_of_plain(items)
+        return type(obj), content, getattr(obj, "__dict__", None)
+
+    def _dict(self, obj: dict[Any, Any]) -> list[Any]:
+        keys = _ordered(obj)
+        if keys is None:
+            pairs = sorted(zip(self._digests(obj), obj, strict=True), key=itemgetter(0))
+            keys = [key for _, key in pairs]
+        return [*keys, *map(obj.__getitem__, keys)]  # of all in its place, only this is a list
+
+    def _digests(self, items: Iterable[Any]) -> Iterator[bytes]:
+        for item in items:
+            yield _digest(item, dict(self._seen))
 
     def _class(self, cls: type) -> Any:
         """Return the name of a class; of one that travels itself also what its instances do."""

@@ -21,7 +21,7 @@ Chunks = list[bytes | bytearray | memoryview]
 BufferCallback = Callable[[pickle.PickleBuffer], Any]
 
 
-class _Sink:
+class Sink:
     """A file that keeps what is written to it: large pieces stay what they are, uncopied."""
 
     __slots__ = ("write",)
@@ -34,7 +34,7 @@ class FastPickler(pickle.Pickler):
     """The C pickler, with our reducers."""
 
     def __init__(self, write: Write, session: Session, callback: BufferCallback | None) -> None:
-        super().__init__(_Sink(write), PROTOCOL, buffer_callback=callback)
+        super().__init__(Sink(write), PROTOCOL, buffer_callback=callback)
         self.session = session
 
     def reducer_override(self, obj: Any) -> Any:
@@ -50,7 +50,7 @@ def dill_pickler(write: Write, session: Session, callback: BufferCallback | None
         def reducer_override(self, obj: Any) -> Any:
             return reduce(obj, session, dump_bytes)
 
-    return DillPickler(_Sink(write), PROTOCOL, buffer_callback=callback, recurse=True, byref=False)
+    return DillPickler(Sink(write), PROTOCOL, buffer_callback=callback, recurse=True, byref=False)
 
 
 Make = Callable[[Write, Session, BufferCallback | None], Any]

@@ -145,6 +145,17 @@ def test_a_function_of_the_standard_library_is_its_name(monkeypatch: pytest.Monk
         ({1, 2}, {1, 3}),
         ({1, 2}, frozenset({1, 2})),
         ([1, 2], (1, 2)),
+        ({1}, {True}),
+        ({1}, {1.0}),
+        ({0.0}, {-0.0}),
+        ({(1, "a")}, {(True, "a")}),
+        ({"1", None}, {b"1", None}),
+        ({frozenset({1})}, {frozenset({1.0})}),
+        ({1: 2, 3: 4}, {1: 4, 3: 2}),
+        ({1: 2}, {True: 2}),
+        ({1: 2}, {1: 2.0}),
+        ({None: 2}, {None: 3}),
+        ({1: 2}, {1}),
         ("1", b"1"),
         (int, float),
     ],
@@ -159,6 +170,63 @@ def test_equal_texts_count_as_equal_whether_they_are_one_object_or_two() -> None
 
     assert text is not twin
     assert digest_of(max, (text, text), {}) == digest_of(max, (text, twin), {})
+    one, two = {(1, text), (2, text)}, {(1, text), (2, twin)}
+    assert digest_of(max, (one,), {}) == digest_of(max, (two,), {})
+
+
+NAN: Final = float("nan")
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        (0, 8, 16),
+        (0, 8.0, True, 2.5),
+        ("a", "b", "c", "d", "e"),
+        ((0, "a"), (8, "b"), (16, "c")),
+        ((8, "a"), (8, 0)),
+        (0.0, 8.0, NAN),
+        ((0, NAN), (8, NAN)),
+        (None, 0, "a", (8, None), ()),
+        (frozenset({0, 8}), frozenset({8, 16}), frozenset({0, 16}), frozenset()),
+    ],
+)
+def test_sets_and_dicts_have_no_order(items: tuple[Any, ...]) -> None:
+    forth, back = items, items[::-1]
+
+    assert digest_of(len, (set(forth),), {}) == digest_of(len, (set(back),), {})
+    of_dicts = {
+        digest_of(len, ({key: [items.index(key)] for key in keys},), {}) for keys in (forth, back)
+    }
+    assert len(of_dicts) == 1
+
+
+def test_the_digest_of_a_large_set_takes_no_call_for_each_item() -> None:
+    calls = 0
+
+    def count(frame: Any, event: str, arg: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    items = {str(number) for number in range(10_000)}
+    sys.setprofile(count)
+    try:
+        digest_of(len, (items,), {})
+    finally:
+        sys.setprofile(None)
+
+    assert 0 < calls < 1_000
+
+
+def test_a_dict_in_many_places_is_written_once() -> None:
+    nest: dict[str, Any] = {}
+    for _ in range(40):
+        nest = {"a": nest, "b": nest}
+    circle: dict[str, Any] = {}
+    circle["circle"] = circle
+
+    assert digest_of(len, (nest,), {}) != digest_of(len, (nest["a"],), {})
+    assert digest_of(len, (circle,), {}) == digest_of(len, (circle,), {})
 
 
 class Node:
