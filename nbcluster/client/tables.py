@@ -107,7 +107,8 @@ class Tables:
         ----------
         since : int
             Offset: only what happened after it; ``attempt`` counts from there too. Default: all
-            that the journal keeps, which is at least its latest 20,000 records.
+            that the journal keeps, which is at least its latest 20,000 records, fewer where
+            they take more than a KiB each.
 
         Raises
         ------

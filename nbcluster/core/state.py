@@ -206,8 +206,7 @@ class ClusterState:
                 self.template_numbers.pop(template, None)
 
     def _setup_added(self, record: r.SetupAdded, now: float) -> None:
-        self.setups = [s for s in self.setups if s.version not in record.replaces]
-        self.setups.append(record)
+        self.setups = [*(s for s in self.setups if s.version not in record.replaces), record]
 
     def _group_wanted(self, record: r.GroupWanted, now: float) -> None:
         self.groups[record.group] = record

@@ -3,11 +3,12 @@
 from nbcluster.journal.journal import RETAIN, Journal
 from nbcluster.journal.memory import MemoryDisk, MemoryJournal
 from nbcluster.journal.replay import Sink, touched
-from nbcluster.journal.rows import Turn
+from nbcluster.journal.rows import Header, Turn
 from nbcluster.journal.tools import info, vacuum
 
 __all__ = [
     "RETAIN",
+    "Header",
     "Journal",
     "MemoryDisk",
     "MemoryJournal",

@@ -8,7 +8,6 @@ is newer than all of its cleaned records needs no new one.
 from __future__ import annotations
 
 import sqlite3
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -19,8 +18,8 @@ from nbcluster.core.model import Task
 from nbcluster.core.records import Dropped, Record, Redriven
 from nbcluster.journal import reading, rows
 from nbcluster.journal.files import FileChanges, PayloadFiles
-from nbcluster.journal.replay import touched
-from nbcluster.journal.rows import FILE_BYTES, Entry, Ref, Snapshot
+from nbcluster.journal.replay import OF_ONE_TASK, touched
+from nbcluster.journal.rows import FILE_BYTES, Entry, Header, Ref, Snapshot
 
 #: Tasks asked for in one statement: below what any SQLite takes.
 _AT_ONCE: Final = 500
@@ -72,27 +71,29 @@ class Oldest:
     def add(self, seq: int, entry: Entry) -> None:
         """Add the next turn."""
         self.last = seq
-        self.weight += reading.weight(len(entry.records))
+        tasks = self.tasks
         for record in entry.records:
+            kind = type(record)
+            if kind in OF_ONE_TASK:  # nearly all
+                tasks[record.task] = seq  # type: ignore[union-attr, index]
+                continue
             for task in touched(record):
-                self.tasks[task] = seq
-            match record:
-                case Dropped():
-                    self.dropped.append((seq, record))
-                case Redriven():
-                    self.redriven.append(record)
-                case _:
-                    pass
+                tasks[task] = seq
+            if kind is Dropped:
+                self.dropped.append((seq, record))  # type: ignore[arg-type]
+            elif kind is Redriven:
+                self.redriven.append(record)  # type: ignore[arg-type]
 
 
 def oldest_turns(database: sqlite3.Connection, after: int, *, limit: int, spare: int) -> Oldest:
-    """Return the turns to clean: about ``limit`` records, at least a turn, at most ``spare``."""
+    """Return the turns to clean: to ``limit`` by weight, at least a turn, at most ``spare``."""
     found = Oldest(after)
-    for seq, entry in reading.entries(database, after):
-        cost = found.weight + reading.weight(len(entry.records))
+    for seq, entry, size in reading.entries(database, after):
+        cost = found.weight + reading.weight(len(entry.records), size)
         if cost > spare or (found.weight and cost > limit):
             break
         found.add(seq, entry)
+        found.weight = cost
     return found
 
 
@@ -117,16 +118,21 @@ class Cleaner:
 
     def clean(self, turns: Oldest, redriven: Redrives, snapshot_of: SnapshotOf) -> None:
         """Replace the turns by snapshots of the tasks they touch."""
-        waiting = deque(turns.tasks.items())
         known = self._snapshots(list(turns.tasks))
-        while waiting:
-            task, last = waiting.popleft()
-            if task not in turns.tasks:
-                known.update(self._snapshots([task]))
-            if self._clean_task(task, last, known.get(task), snapshot_of):
-                # A record that made one task out of another is skipped at a replay for both or
-                # for none. Any snapshot of the new task is newer than that record.
-                waiting.extend((new, 0) for new in redriven.of(task) if new not in turns.tasks)
+        refs = self._files.refs
+        waiting = list(turns.tasks.items())
+        for name, last in waiting:
+            if known.get(name, -1) >= last:
+                continue  # its snapshot holds that
+            task = snapshot_of(name)
+            if task is not None or name in known or name in refs:  # else it came and went since
+                self._clean_task(name, task, is_known=name in known)
+            # A record that made one task out of another is skipped at a replay for both or for
+            # none. Any snapshot of the new task is newer than that record.
+            if made := redriven.of(name):
+                made = [new for new in made if new not in turns.tasks]
+                known.update(self._snapshots(made))
+                waiting.extend((new, 0) for new in made)
         execute = self._database.execute
         for seq, record in turns.dropped:
             for key in record.definitions:
@@ -134,18 +140,26 @@ class Cleaner:
             for number in record.templates:
                 execute("DELETE FROM template WHERE number = ?", (number,))
         execute("DELETE FROM turn WHERE seq <= ?", (turns.last,))
-        for task, seq in list(self.tombstones.items()):
+        for name, seq in list(self.tombstones.items()):
             if seq <= turns.last:  # nothing is left that it could hide
-                execute("DELETE FROM snapshot WHERE task = ?", (task,))
-                del self.tombstones[task]
+                execute("DELETE FROM snapshot WHERE task = ?", (name,))
+                del self.tombstones[name]
 
-    def write_header(self, cleaned: int, header: bytes) -> None:
+    def write_header(self, cleaned: int, header: Header) -> None:
         """Write the state that is no task's, and how far the log is cleaned."""
-        crc = rows.checksum(cleaned, header, self._head)
-        self._database.execute(
+        execute = self._database.execute
+        crc = rows.checksum(cleaned, header.main, self._head)
+        execute(
             "INSERT OR REPLACE INTO header VALUES (1, ?, ?, ?, ?)",
-            (self._head, cleaned, crc, header),
+            (self._head, cleaned, crc, header.main),
         )
+        written = {number for (number,) in execute("SELECT number FROM part")}
+        for number in written - header.parts.keys():
+            execute("DELETE FROM part WHERE number = ?", (number,))
+        for number in header.parts.keys() - written:
+            blob = header.parts[number]
+            row = (number, rows.checksum(number, blob), blob)
+            execute("INSERT INTO part VALUES (?, ?, ?)", row)
 
     def _snapshots(self, tasks: list[str]) -> dict[str, int]:
         """Return at which turns the snapshots are that these tasks have."""
@@ -160,12 +174,9 @@ class Cleaner:
             )
         return found
 
-    def _clean_task(self, name: str, last: int, known: int | None, snapshot_of: SnapshotOf) -> bool:
-        """Bring the task's snapshot, ``known`` so far, up to the head, unless it holds ``last``."""
-        if known is not None and known >= last:
-            return False
+    def _clean_task(self, name: str, task: Task | None, *, is_known: bool) -> None:
+        """Bring the task's snapshot, if any ``is_known``, up to the head."""
         execute = self._database.execute
-        task = snapshot_of(name)
         if task is not None:
             new = rows.snapshot_row(name, self._head, self._snapshot(task))
             execute("INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?, ?)", new)
@@ -176,9 +187,8 @@ class Cleaner:
             execute("INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?, ?)", new)
             self.tombstones[name] = self._head
             self.changes.unneeded += [(name, place, ref) for place, ref in refs.items()]
-        elif known is not None and name not in self.tombstones:
+        elif is_known and name not in self.tombstones:
             execute("DELETE FROM snapshot WHERE task = ?", (name,))
-        return True
 
     def _snapshot(self, task: Task) -> Snapshot:
         payload = self._in_file(task.id, "payload", task.payload)

@@ -31,11 +31,13 @@ from nbcluster.errors import (
 from nbcluster.journal import reading, rows, store
 from nbcluster.journal.cleaning import Cleaner, Redrives, SnapshotOf, oldest_turns
 from nbcluster.journal.files import FileChanges, PayloadFiles
+from nbcluster.journal.reading import WEIGHT
 from nbcluster.journal.replay import Replay, Sink
-from nbcluster.journal.rows import DamagedRowError, Entry, Ref, Turn
+from nbcluster.journal.rows import DamagedRowError, Entry, Header, Ref, Turn
 from nbcluster.journal.special import Special
 
-#: Records of the log that are kept for those who read events.
+#: Records of the log that are kept for those who read events; here and below, of more than a KiB
+#: each fewer.
 RETAIN: Final = 20_000
 #: Records that one call of `Journal.checkpoint` cleans: some 20 ms.
 CLEAN: Final = 2_000
@@ -98,7 +100,7 @@ class Journal:
         self.head: int = position.head  #: position of the last turn
         self._epoch = position.epoch
         self._cleaned = position.cleaned
-        self._weight = position.weight  #: records in the log
+        self._weight = position.weight
         self._next = 0  #: weight of the oldest turn; 0: not looked up yet
         self._replayed = self.head == 0
         self.last_at = (
@@ -116,7 +118,7 @@ class Journal:
 
     @property
     def log_records(self) -> int:
-        """Records in the log; a turn without any counts as one."""
+        """Records in the log, as they are counted: see `reading.weight`."""
         return self._weight
 
     # ------------------------------------------------------------------ restart
@@ -144,7 +146,7 @@ class Journal:
         definitions = reading.restore_tables(self._database, sink)
         header, cleaned, blob = reading.header_of(self._database)
         if header:
-            sink.restore_header(blob)
+            sink.restore_header(Header(blob, reading.parts_of(self._database)))
         snapshots, self._tombstones = reading.restore_tasks(self._database, sink, read)
         replay = Replay(sink, snapshots, header, definitions)
 
@@ -152,7 +154,7 @@ class Journal:
             task, place = rows.place_of_payload(record)
             rows.put_payload(record, read(task, place, ref))
 
-        for seq, entry in reading.entries(self._database, cleaned):
+        for seq, entry, _ in reading.entries(self._database, cleaned):
             self._redriven.add(entry.records)
             replay.turn(seq, entry, load)
             self.last_at = max(self.last_at, entry.at)
@@ -171,7 +173,7 @@ class Journal:
         """
         with self._reading():
             found = reading.entries(self._database, max(since, self._cleaned), limit)
-            return [Turn(seq, e.epoch, e.at, e.records) for seq, e in found]
+            return [Turn(seq, e.epoch, e.at, e.records) for seq, e, _ in found]
 
     # ------------------------------------------------------------------ writing
 
@@ -252,7 +254,7 @@ class Journal:
 
     def _advance(self, turns: list[tuple[Entry, bytes]]) -> None:
         self.head += len(turns)
-        self._weight += sum(reading.weight(len(entry.records)) for entry, _ in turns)
+        self._weight += sum(reading.weight(len(entry.records), len(blob)) for entry, blob in turns)
 
     def _check_epoch(self, epoch: int) -> None:
         stored = reading.stored_epoch(self._database)
@@ -289,12 +291,12 @@ class Journal:
             return 0
         if not self._next:
             with self._reading():
-                row = self._database.execute("SELECT records FROM turn ORDER BY seq LIMIT 1")
-                self._next = reading.weight(row.fetchone()[0])
+                row = self._database.execute(f"SELECT {WEIGHT} FROM turn ORDER BY seq LIMIT 1")
+                self._next = row.fetchone()[0]
         return spare if self._next <= spare else 0
 
     def checkpoint(
-        self, snapshot_of: SnapshotOf, header: Callable[[], bytes], limit: int = CLEAN
+        self, snapshot_of: SnapshotOf, header: Callable[[], Header], limit: int = CLEAN
     ) -> bool:
         """Clean the oldest turns of the log; return whether there is more to clean.
 
@@ -315,7 +317,7 @@ class Journal:
         self._clean(snapshot_of, header, limit, self._weight - self._retain)
         return self.cleanable() > 0
 
-    def compact(self, snapshot_of: SnapshotOf, header: Callable[[], bytes]) -> None:
+    def compact(self, snapshot_of: SnapshotOf, header: Callable[[], Header]) -> None:
         """Clean the whole log, events included, and give the space back to the disk.
 
         The database is written anew, so this is for a journal at rest.
@@ -327,7 +329,7 @@ class Journal:
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _clean(
-        self, snapshot_of: SnapshotOf, header: Callable[[], bytes], limit: int, spare: int
+        self, snapshot_of: SnapshotOf, header: Callable[[], Header], limit: int, spare: int
     ) -> None:
         if not self._replayed:
             raise InvariantError("a journal is replayed before it is cleaned")

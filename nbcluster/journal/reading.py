@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from nbcluster.core.model import Task, Template
 from nbcluster.journal import rows, store
@@ -14,6 +14,11 @@ from nbcluster.journal.rows import DamagedRowError, Entry, Ref
 #: Returns what lies in the file of a task's ``payload`` or ``result``.
 ReadPayload = Callable[[str, str, Ref], bytes]
 
+#: A record that is larger than this counts for several: the log is bounded in bytes too.
+UNIT_BYTES: Final = 1 << 10
+#: `weight` of a row, for SQLite, which need not read the row for it.
+WEIGHT: Final = f"max(records, 1, length(blob) / {UNIT_BYTES})"
+
 
 class Position(NamedTuple):
     """Where a journal stands."""
@@ -22,12 +27,12 @@ class Position(NamedTuple):
     header: int  #: position of the header
     cleaned: int  #: turns up to here are gone
     head: int  #: position of the last turn
-    weight: int  #: records in the log
+    weight: int  #: of all turns in the log
 
 
-def weight(records: int) -> int:
-    """Return what a turn counts: its records, and an empty one like one."""
-    return records or 1
+def weight(records: int, size: int) -> int:
+    """Return what a turn counts: its records, or its KiB where these are more; at least one."""
+    return max(records, 1, size // UNIT_BYTES)
 
 
 def position(database: sqlite3.Connection) -> Position:
@@ -35,11 +40,11 @@ def position(database: sqlite3.Connection) -> Position:
     one = database.execute
     epoch = stored_epoch(database)
     header, cleaned, _ = header_of(database)
-    last, records = one("SELECT max(seq), sum(max(records, 1)) FROM turn").fetchone()
+    last, total = one(f"SELECT max(seq), sum({WEIGHT}) FROM turn").fetchone()
     head = last or cleaned
     if header > head:
         raise DamagedRowError(f"turns up to position {header} are missing")
-    return Position(epoch, header, cleaned, head, records or 0)
+    return Position(epoch, header, cleaned, head, total or 0)
 
 
 def stored_epoch(database: sqlite3.Connection) -> int:
@@ -61,10 +66,18 @@ def header_of(database: sqlite3.Connection) -> tuple[int, int, bytes]:
     return seq, cleaned, rows.check("header", cleaned, crc, blob, seq)
 
 
+def parts_of(database: sqlite3.Connection) -> dict[int, bytes]:
+    """Return the parts of the header."""
+    return {
+        number: rows.check("part", number, crc, blob)
+        for number, crc, blob in database.execute("SELECT number, crc, blob FROM part")
+    }
+
+
 def entries(
     database: sqlite3.Connection, after: int, limit: int = -1
-) -> Iterator[tuple[int, Entry]]:
-    """Yield the turns after a position, without a gap."""
+) -> Iterator[tuple[int, Entry, int]]:
+    """Yield position, content and size of the turns after a position, without a gap."""
     expected = after + 1
     for seq, records, crc, blob in database.execute(
         "SELECT seq, records, crc, blob FROM turn WHERE seq > ? ORDER BY seq LIMIT ?",
@@ -74,7 +87,7 @@ def entries(
         if seq != expected or len(entry.records) != records:
             raise DamagedRowError(f"turn {expected} is missing or incomplete")
         expected += 1
-        yield seq, entry
+        yield seq, entry, len(blob)
 
 
 def restore_tables(database: sqlite3.Connection, sink: Sink) -> dict[str, int]:

@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 
 from nbcluster.core import records as r
 from nbcluster.core.model import Definition, Task, Template
-from nbcluster.journal.rows import DamagedRowError, Entry, Ref
+from nbcluster.journal.rows import DamagedRowError, Entry, Header, Ref
 
 Load = Callable[[r.Record, Ref], None]
 
@@ -29,6 +29,11 @@ _CLUSTER: Final = frozenset(
     {r.MasterStarted, r.SetupAdded, r.GroupWanted, r.EngineUp, r.EngineChanged, r.EngineGone}
 )
 _TABLES: Final = frozenset({r.Defined, r.TemplateKnown, r.Dropped})
+#: Records whose ``task`` is the id of the only one they touch.
+OF_ONE_TASK: Final = frozenset(
+    {r.Leased, r.Started, r.Released, r.Succeeded, r.Retrying, r.Woken, r.Crashed, r.Failed}
+    | {r.Cancelled, r.DependencyMet, r.Progressed}
+)
 
 
 class Sink(Protocol):
@@ -40,7 +45,7 @@ class Sink(Protocol):
     def restore_template(self, number: int, template: Template) -> None:
         """Take a template that a retained task may name."""
 
-    def restore_header(self, header: bytes) -> None:
+    def restore_header(self, header: Header) -> None:
         """Take the state that is no task's, as it was written; not called if there is none."""
 
     def restore_task(self, task: Task) -> None:
@@ -61,7 +66,7 @@ def touched(record: r.Record) -> tuple[str, ...]:
         return (record.task, record.successor)
     if isinstance(record, r.Forgotten):
         return record.tasks
-    return (record.task,)  # type: ignore[union-attr]  # all others are of one task
+    return (record.task,)  # type: ignore[union-attr]  # `OF_ONE_TASK`
 
 
 class Replay:

@@ -7,8 +7,9 @@ which file they lie (`Ref`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import Final, TypeVar
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -51,6 +52,13 @@ class Entry(Struct, array_like=True, gc=False):
     at: float
     records: list[Record]
     files: tuple[tuple[int, Ref], ...] = ()  #: (index of the record, its payload)
+
+
+class Header(NamedTuple):
+    """The state that is no task's: ``main`` is written at each cleaning, each part only once."""
+
+    main: bytes
+    parts: Mapping[int, bytes] = MappingProxyType({})  #: of one number there is ever one content
 
 
 class Snapshot(Struct, array_like=True, gc=False):

@@ -31,11 +31,14 @@ from nbcluster.journal.rows import DamagedRowError, checksum
 
 #: Marks the file as ours in its header (``nbcl``).
 APPLICATION_ID: Final = 0x6E62636C
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _READ_ONLY: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
 
+_PART_TABLE: Final = (
+    "CREATE TABLE part (number INTEGER PRIMARY KEY, crc INTEGER NOT NULL, blob BLOB NOT NULL)"
+)
 # No table has an index beside it: a replay reads every page there is, so damage to any is seen.
 _SCHEMA: Final = (
     "CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER NOT NULL,"
@@ -49,6 +52,7 @@ _SCHEMA: Final = (
     " crc INTEGER NOT NULL, blob BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE turn (seq INTEGER PRIMARY KEY, records INTEGER NOT NULL,"
     " crc INTEGER NOT NULL, blob BLOB NOT NULL)",
+    _PART_TABLE,
 )
 
 
@@ -83,6 +87,8 @@ def open_file(path: Path, *, create: bool, power: bool) -> sqlite3.Connection:
         connection.execute(f"PRAGMA journal_size_limit = {16 << 20}")
         if is_new:
             create_tables(connection)
+        else:
+            _upgrade(connection)
         return connection
     except sqlite3.Error as error:
         connection.close()
@@ -117,6 +123,15 @@ def create_tables(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Bring an older journal to our format: in the first one the header had no parts."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] < FORMAT:
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(_PART_TABLE)
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
 
 
 def _connect(path: str) -> sqlite3.Connection:

@@ -19,6 +19,7 @@ from nbcluster.journal import store
 from nbcluster.journal.cleaning import SnapshotOf
 from nbcluster.journal.journal import Journal
 from nbcluster.journal.replay import Sink
+from nbcluster.journal.rows import Header
 
 
 def info(path: str | Path) -> dict[str, int]:
@@ -56,7 +57,7 @@ def vacuum(
     sink: Sink,
     forget: Callable[[], list[Record]],
     snapshot_of: SnapshotOf,
-    header: Callable[[], bytes],
+    header: Callable[[], Header],
     now: float,
 ) -> None:
     """Shrink a journal: forget tasks, clean the whole log, give the space back.
@@ -87,32 +88,46 @@ class _Counter:
     def __init__(self) -> None:
         self.ended: dict[str, bool] = {}
         self.dead: set[str] = set()
+        self._templates: dict[int, Template] = {}
+        self._no_letters: set[str] = set()  #: tasks that are no dead letters when they fail
 
     def restore_definition(self, definition: Definition) -> None:
         pass
 
     def restore_template(self, number: int, template: Template) -> None:
-        pass
+        self._templates[number] = template
 
-    def restore_header(self, header: bytes) -> None:
+    def restore_header(self, header: Header) -> None:
         pass
 
     def restore_task(self, task: Task) -> None:
         self.ended[task.id] = task.state in TERMINAL
+        self._note_template(task.id, task.template)
         if task.state is State.FAILED and not task.successor:
-            self.dead.add(task.id)
+            self._bury(task.id)
+
+    def _note_template(self, task: str, template: Template) -> None:
+        if not template.options.dead_letter:
+            self._no_letters.add(task)
+
+    def _bury(self, task: str) -> None:
+        if task not in self._no_letters:
+            self.dead.add(task)
 
     def apply(self, record: Record, now: float) -> None:
         match record:
             case Submitted():
                 self.ended[record.task.id] = False
+                self._note_template(record.task.id, self._templates[record.task.template])
             case Redriven():
                 self.ended[record.successor] = False
                 self.dead.discard(record.task)
+                if record.task in self._no_letters:
+                    self._no_letters.add(record.successor)
             case Succeeded() | Failed() | Cancelled():
                 self.ended[record.task] = True
                 if isinstance(record, Failed):
-                    self.dead.add(record.task)
+                    self._bury(record.task)
             case Forgotten():
                 for task in record.tasks:
                     self.ended.pop(task, None)

@@ -48,8 +48,9 @@ IDLE_PORTION: Final = 300
 #: at a restart they are applied again.
 LONG_LOG: Final = 400_000
 LONG_LOG_PER_TASK: Final = 2
-CLEAN_TURNS: Final = 20
+#: While it is longer, a portion is cleaned each time that nearly as much has come.
 BUSY_PORTION: Final = 8_000
+BUSY_GROWTH: Final = 6_000
 #: No wait is longer, whatever is due in years: `select.poll` counts in 31 bits.
 LONGEST_WAIT_MS: Final = 3_600_000.0
 #: Seconds between attempts to write to a full disk.
@@ -100,7 +101,8 @@ class Loop:
         self._keep = False  #: somebody said so
         self._signalled = False
         self._has_old = False  #: more of the journal's log is to be cleaned
-        self._stop_by = 0.0
+        self._clean_above = 0  #: of how many records of the log the next portion is cleaned at load
+        self._stop_by = 0.0  #: by the monotonic clock: while the machine slept, nothing was drained
         self.stopped = False
 
     # ------------------------------------------------------------------ one turn
@@ -322,7 +324,7 @@ class Loop:
 
     def _log_is_long(self) -> bool:
         limit = max(LONG_LOG, LONG_LOG_PER_TASK * len(self.machine.state.tasks))
-        return self.journal.log_records > limit
+        return self.journal.log_records > max(limit, self._clean_above)
 
     def _clean(self, portion: int) -> None:
         """Move a portion of the log into snapshots; not while the disk is full."""
@@ -333,6 +335,7 @@ class Loop:
         except JournalFullError as error:
             log.warning("the journal's log cannot be cleaned now: %s", error)
             self._has_old = False
+        self._clean_above = self.journal.log_records + BUSY_GROWTH
 
     def _wait_ms(self) -> float | None:
         if self._owed:

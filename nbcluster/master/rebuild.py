@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
 from nbcluster.core import records as r
 from nbcluster.core.machine import Machine
 from nbcluster.core.model import Definition, Task, Template
 from nbcluster.core.restoring import restore_task
 from nbcluster.errors import InvariantError, JournalCorruptError
-from nbcluster.journal import Journal
+from nbcluster.journal import Header, Journal
 
 
-class Header(msgspec.Struct, array_like=True):
-    """What a snapshot keeps that belongs to no task."""
+class Known(msgspec.Struct, array_like=True):
+    """What a checkpoint keeps that belongs to no task, but for the payloads of setups."""
 
     epoch: int
     submitted: int
@@ -22,7 +23,7 @@ class Header(msgspec.Struct, array_like=True):
     groups: list[r.GroupWanted] = []
 
 
-_decode = msgspec.msgpack.Decoder(Header).decode
+_decode = msgspec.msgpack.Decoder(Known).decode
 
 
 class Replay:
@@ -40,11 +41,14 @@ class Replay:
         """Take in a template."""
         self._state.add_template(number, template)
 
-    def restore_header(self, header: bytes) -> None:
+    def restore_header(self, header: Header) -> None:
         """Take in what belongs to no task."""
-        known = _decode(header)
+        known = _decode(header.main)
         self._state.epoch = known.epoch
         self._state.submitted = known.submitted
+        for setup in known.setups:
+            if not setup.payload:  # in journals of the first format it is there
+                setup.payload = header.parts[setup.version]
         self._state.setups = known.setups
         self._state.groups = {wanted.group: wanted for wanted in known.groups}
         for engine in known.engines:
@@ -82,16 +86,16 @@ def latest(journal: Journal, machine: Machine) -> float:
     return journal.last_at or max(ends, default=0.0)  # a log that was cleaned whole tells none
 
 
-def header_of(machine: Machine) -> bytes:
+def header_of(machine: Machine) -> Header:
     """Return what a checkpoint keeps beside the tasks."""
     state = machine.state
     engines = [
         r.EngineUp(x.id, x.pid, x.host, x.groups, x.slots, x.python) for x in state.engines.values()
     ]
     groups = list(state.groups.values())
-    return msgspec.msgpack.encode(
-        Header(state.epoch, state.submitted, state.setups, engines, groups)
-    )
+    setups = [replace(setup, payload=b"") for setup in state.setups]
+    main = msgspec.msgpack.encode(Known(state.epoch, state.submitted, setups, engines, groups))
+    return Header(main, {setup.version: setup.payload for setup in state.setups})
 
 
 def blobs_of(machine: Machine) -> set[str]:

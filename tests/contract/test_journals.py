@@ -24,7 +24,7 @@ from msgspec.structs import asdict
 from nbcluster.core import records as r
 from nbcluster.core.model import Definition, NewTask, State, Task, Template
 from nbcluster.errors import FencedError, InvariantError, JournalError, JournalFullError
-from nbcluster.journal import Journal, MemoryDisk, MemoryJournal
+from nbcluster.journal import Header, Journal, MemoryDisk, MemoryJournal
 from nbcluster.options import TaskOptions
 
 LARGE = bytes(70_000)
@@ -37,6 +37,7 @@ class Model:
         self.definitions: dict[str, Definition] = {}
         self.templates: dict[int, Template] = {}
         self.engines: dict[str, float] = {}
+        self.setups: dict[int, bytes] = {}
         self.tasks: dict[str, Task] = {}
         self.submitted = 0
 
@@ -46,13 +47,14 @@ class Model:
     def restore_template(self, number: int, template: Template) -> None:
         self.templates[number] = template
 
-    def header(self) -> bytes:
-        return msgspec.json.encode((self.engines, self.submitted))
+    def header(self) -> Header:
+        return Header(msgspec.json.encode((self.engines, self.submitted)), self.setups)
 
-    def restore_header(self, header: bytes) -> None:
+    def restore_header(self, header: Header) -> None:
         self.engines, self.submitted = msgspec.json.decode(
-            header, type=tuple[dict[str, float], int]
+            header.main, type=tuple[dict[str, float], int]
         )
+        self.setups = dict(header.parts)
 
     def restore_task(self, task: Task) -> None:
         assert task.id not in self.tasks
@@ -80,6 +82,11 @@ class Model:
                 self.engines[record.engine] = now
             case r.EngineGone():
                 del self.engines[record.engine]
+            case r.SetupAdded():
+                assert record.version not in self.setups
+                for version in record.replaces:
+                    del self.setups[version]
+                self.setups[record.version] = record.payload
             case _:
                 self._apply_to_task(record, now)
 
@@ -115,6 +122,7 @@ class Model:
             "definitions": {key: asdict(d) for key, d in self.definitions.items()},
             "templates": self.templates,
             "engines": self.engines,
+            "setups": self.setups,
         }
 
 
@@ -294,6 +302,13 @@ class Histories(RuleBasedStateMachine):
     def engine(self, engine: str) -> None:
         gone = engine in self.model.engines
         self.do(r.EngineGone(engine, "left") if gone else engine_up(engine))
+
+    @rule(replaces=st.booleans())
+    def set_up(self, replaces: bool) -> None:
+        self.count += 1
+        replaced = tuple(self.model.setups)[:1] if replaces else ()
+        payload = f"setup {self.count}".encode()
+        self.do(r.SetupAdded(self.count, "h", payload, (), (), replaced))
 
     @rule()
     def commit(self) -> None:
@@ -730,11 +745,50 @@ def test_compacting_leaves_the_state_and_no_log(place: Place) -> None:
     assert place.rebuilt().facts() == model.facts()
 
 
+def test_what_is_retained_of_the_log_is_bounded_in_bytes(place: Place) -> None:
+    place.retain = 100
+    journal, model = place.open(), Model()
+    large = bytes(30_000)
+    write(journal, model, [known()], *(turn(submitted(f"t{n}", large)) for n in range(20)))
+    assert 20 * 29 <= place.open().log_records == journal.log_records <= 20 * 30 + 1
+
+    journal = place.open()
+    journal.replay(Model())
+    while clean(journal, model, 50):
+        pass
+
+    assert len(journal.turns(0, 100)) == 4  # the oldest of them is retained in part
+    assert place.open().log_records == journal.log_records
+    assert place.rebuilt().facts() == model.facts()
+
+
+def test_a_part_of_the_header_is_written_once(place: Place) -> None:
+    journal, model = place.open(), Model()
+    write(journal, model, [r.SetupAdded(1, "h", LARGE)], [r.SetupAdded(2, "h", b"small")])
+    while clean(journal, model):
+        pass
+    written: list[str] = []
+    journal._database.set_trace_callback(written.append)
+
+    write(journal, model, [r.SetupAdded(3, "h", b"new", (), (), (2,))])
+    while clean(journal, model):
+        pass
+
+    journal._database.set_trace_callback(None)
+    parts = [sql for sql in written if "part" in sql and not sql.startswith("SELECT")]
+    assert len(parts) == 2
+    assert "= 2" in parts[0]
+    assert "(3," in parts[1]
+    rebuilt = place.rebuilt()
+    assert rebuilt.setups == {1: LARGE, 3: b"new"}
+    assert rebuilt.facts() == model.facts()
+
+
 def test_a_callback_that_fails_leaves_the_journal_as_it_was(place: Place) -> None:
     journal, model = place.open(), Model()
     write(journal, model, [known(), submitted("a")], [started("a")])
 
-    def broken() -> bytes:
+    def broken() -> Header:
         raise LookupError
 
     with pytest.raises(LookupError):

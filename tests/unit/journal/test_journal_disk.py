@@ -24,9 +24,11 @@ from nbcluster.errors import (
     JournalLockedError,
     JournalVersionError,
 )
-from nbcluster.journal import Journal, info, rows, vacuum
+from nbcluster.journal import Header, Journal, info, rows, vacuum
+from nbcluster.options import TaskOptions
 
 LARGE = bytes(100_000)
+HEADER = Header(b"header", {7: b"part"})
 UNSHARE: Final = shutil.which("unshare")
 
 
@@ -37,7 +39,7 @@ class Tasks:
         self.tasks: dict[str, Task] = {}
         self.definitions: list[str] = []
         self.templates: list[int] = []
-        self.headers: list[bytes] = []
+        self.headers: list[Header] = []
         self.applied: list[r.Record] = []
 
     def restore_definition(self, definition: Definition) -> None:
@@ -46,7 +48,7 @@ class Tasks:
     def restore_template(self, number: int, template: Template) -> None:
         self.templates.append(number)
 
-    def restore_header(self, header: bytes) -> None:
+    def restore_header(self, header: Header) -> None:
         self.headers.append(header)
 
     def restore_task(self, task: Task) -> None:
@@ -94,7 +96,7 @@ def path(tmp_path: Path) -> Path:
             for record in turn:
                 state.apply(record, 1.0)
             journal.commit(records, 1, 1.0)
-        journal.checkpoint(state.tasks.get, lambda: b"header", 1)
+        journal.checkpoint(state.tasks.get, lambda: HEADER, 1)
     return path
 
 
@@ -110,17 +112,17 @@ def change(path: Path, sql: str, *args: object) -> None:
 
 def test_the_fixture_has_a_row_in_every_table(path: Path) -> None:
     database = sqlite3.connect(path)
-    tables = ["meta", "header", "definition", "template", "snapshot", "turn"]
+    tables = ["meta", "header", "part", "definition", "template", "snapshot", "turn"]
     counts = [database.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables]
     database.close()
 
-    assert counts == [1, 1, 1, 1, 1, 3]
+    assert counts == [1, 1, 1, 1, 1, 1, 3]
     state = replayed(path)
     assert state.tasks["b"].payload == LARGE
-    assert state.headers == [b"header"]
+    assert state.headers == [HEADER]
 
 
-@pytest.mark.parametrize("table", ["header", "definition", "template", "snapshot", "turn"])
+@pytest.mark.parametrize("table", ["header", "part", "definition", "template", "snapshot", "turn"])
 def test_a_changed_byte_in_any_row_is_noticed(path: Path, table: str) -> None:
     # The last byte of the text is inside a string or number: still what msgpack can decode.
     change(
@@ -221,10 +223,25 @@ def test_any_page_of_noise_is_noticed(path: Path) -> None:
 
 
 def test_a_newer_format_is_refused_by_name(path: Path) -> None:
-    change(path, "PRAGMA user_version = 2")
+    change(path, "PRAGMA user_version = 3")
 
-    with pytest.raises(JournalVersionError, match="format 2"):
+    with pytest.raises(JournalVersionError, match="format 3"):
         Journal(path)
+
+
+def test_a_journal_of_the_first_format_is_brought_to_ours(path: Path) -> None:
+    change(path, "DROP TABLE part")
+    change(path, "PRAGMA user_version = 1")
+
+    state = replayed(path)
+
+    assert state.headers == [Header(b"header", {})]
+    assert state.tasks["b"].payload == LARGE
+    with Journal(path, retain=0) as journal:
+        journal.replay(Tasks())
+        journal.checkpoint(state.tasks.get, lambda: HEADER, 1)
+    assert info(path)["format"] == 2
+    assert replayed(path).headers == [HEADER]
 
 
 def test_a_journal_whose_making_was_cut_short_is_made_again(tmp_path: Path) -> None:
@@ -433,7 +450,7 @@ def test_a_new_journal_on_a_full_disk_says_so(tmp_path: Path) -> None:
 
 WRITER: Final = """
 import sys
-from nbcluster.journal import Journal
+from nbcluster.journal import Header, Journal
 from nbcluster.core.records import Submitted
 from nbcluster.core.model import NewTask, Task, Template
 tasks = {}
@@ -452,7 +469,7 @@ while True:
     for record in turn: Sink().apply(record, 1.0)
     journal.commit(turn, 1, 1.0)
     out.write(b"%d\\n" % n); out.flush()
-    if n % 4 == 0: journal.checkpoint(tasks.get, lambda: b"h", 3)
+    if n % 4 == 0: journal.checkpoint(tasks.get, lambda: Header(b"h"), 3)
 """
 
 
@@ -580,18 +597,24 @@ def test_info_counts_without_a_master(path: Path) -> None:
         journal.commit([submitted("d"), r.Cancelled("d"), r.Forgotten(("d",))], 1, 4.0)
         failed = r.Failed("e", 0, 0.0, "lost", b"", (), "", (), None, b"", b"")
         journal.commit([submitted("e"), failed], 1, 5.0)
+        other = r.TemplateKnown(2, Template("h", TaskOptions(dead_letter=False)))
+        lost = r.Failed("f", 0, 0.0, "lost", b"", (), "", (), None, b"", b"")
+        journal.commit([other, r.Submitted("c", NewTask("f", 2, b"p")), lost], 1, 6.0)
+        journal.commit([r.Redriven("f", "g", "x")], 1, 7.0)
+        lost = r.Failed("g", 0, 0.0, "lost", b"", (), "", (), None, b"", b"")
+        journal.commit([lost], 1, 8.0)
 
     found = info(path)
 
     size = found.pop("size_bytes")
     assert found == {
-        "finished": 3,
+        "finished": 5,
         "open": 1,
         "dead_letters": 1,
-        "turns": 8,
-        "records": 11,
+        "turns": 11,
+        "records": 15,
         "epoch": 1,
-        "format": 1,
+        "format": 2,
     }
     assert size >= path.stat().st_size
 
@@ -614,7 +637,7 @@ def test_a_vacuum_forgets_and_gives_the_space_back(path: Path) -> None:
         state.apply(record, 9.0)
         return [record]
 
-    vacuum(path, state, forget, state.tasks.get, lambda: b"header", 9.0)
+    vacuum(path, state, forget, state.tasks.get, lambda: HEADER, 9.0)
 
     after = info(path)
     assert (after["open"], after["records"]) == (1, 0)

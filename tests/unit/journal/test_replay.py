@@ -9,7 +9,7 @@ import pytest
 from nbcluster.core import records as r
 from nbcluster.core.model import Definition, EngineState, NewTask, Progress, Task, Template
 from nbcluster.journal.replay import Replay, touched
-from nbcluster.journal.rows import DamagedRowError, Entry, Ref
+from nbcluster.journal.rows import DamagedRowError, Entry, Header, Ref
 
 OF_ONE_TASK: list[r.Record] = [
     r.Submitted("c", NewTask("t", 1, b"")),
@@ -53,7 +53,7 @@ class Applied:
     def restore_template(self, number: int, template: Template) -> None:
         raise AssertionError
 
-    def restore_header(self, header: bytes) -> None:
+    def restore_header(self, header: Header) -> None:
         raise AssertionError
 
     def restore_task(self, task: Task) -> None:

@@ -10,10 +10,10 @@ from nbcluster.core import events as e
 from nbcluster.core import records as r
 from nbcluster.core.machine import Machine
 from nbcluster.core.model import Definition
-from nbcluster.journal import MemoryDisk, MemoryJournal
+from nbcluster.journal import Header, MemoryDisk, MemoryJournal
 from nbcluster.master.__main__ import _rebuild
 from nbcluster.master.config import MasterConfig
-from nbcluster.master.rebuild import Replay, header_of
+from nbcluster.master.rebuild import Known, Replay, header_of
 from tests.unit.core.story import Story, only
 
 
@@ -31,6 +31,40 @@ def test_setups_groups_and_engines_are_in_the_header_of_a_checkpoint() -> None:
     assert machine.state.groups == story.state.groups
     assert machine.state.engines.keys() == story.state.engines.keys()
     assert (machine.state.epoch, machine.state.submitted) == (1, 1)
+
+
+def test_the_payloads_of_setups_are_parts_of_a_header_and_in_the_first_format_in_it() -> None:
+    story = Story()
+    story.tell(e.SetupAsked(Definition("push", "push", b"code"), b"payload", names=("x",)))
+    header = header_of(story.machine)
+    old = msgspec.msgpack.encode(Known(1, 0, story.state.setups, []))
+    machine = Machine()
+
+    Replay(machine).restore_header(Header(old))
+
+    assert machine.state.setups == story.state.setups
+    assert header.parts == {1: b"payload"}
+    assert b"payload" not in header.main
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_how_many_engines_there_were_is_said_of_a_journal_that_knows_it(is_known: bool) -> None:
+    disk = MemoryDisk()
+    story, journal = Story(), MemoryJournal(disk)
+    story.engine()
+    if is_known:
+        story.tell(e.ScaleAsked("default", 3, 2))
+    for data, at in story.journal:
+        journal.commit(msgspec.msgpack.decode(data, type=list[r.Record]), 1, at)
+    config = MasterConfig(
+        name="one", directory="", journal="", own_journal=True, engines=4, unsaid=("engines",)
+    )
+
+    _, config = _rebuild(config, MemoryJournal(disk), Clock())
+
+    said = (3, ()) if is_known else (4, ("engines",))
+    assert (config.engines, config.unsaid) == said
+    disk.close()
 
 
 @pytest.mark.parametrize("is_log_gone", [False, True])
