@@ -72,6 +72,7 @@ class TaskOptions(msgspec.Struct, frozen=True, array_like=True):
     wait: bool = True  #: False: fail at once where no engine can run it
     load: int = 1  #: what it adds to its engine's score while it runs
     pin: str = ""  #: engine or executor that alone may run it
+    dead_letter: bool = True  #: it is one when it has failed for good
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from keyword import iskeyword
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -224,7 +225,9 @@ class Cluster(Tables, concurrent.futures.Executor):
         futures: dict[str, Future[T]] = {}
         try:
             for engine in self.engines().query("state in ('active', 'starting')").index:
-                futures[engine] = self.options(engine=engine).submit(fn, *args, **kwargs)
+                bound = call_options(self._options, {"engine": engine})
+                options = replace(bound, task=structs.replace(bound.task, dead_letter=False))
+                futures[engine] = self._client.submit(options, fn, args, kwargs)
             return {
                 engine: future.result(None if deadline is None else deadline - time.monotonic())
                 for engine, future in futures.items()

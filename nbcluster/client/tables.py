@@ -84,7 +84,10 @@ class Tables:
         return frames.frame(self._client.ask("engines"))
 
     def dead_letters(self) -> pd.DataFrame:
-        """Return the tasks that failed for good and were not put back, by id."""
+        """Return the tasks that failed for good and were not put back, by id.
+
+        Not those of `run` and `pull`: their errors were raised where they were called.
+        """
         return frames.frame(self._client.ask("dead_letters"))
 
     def stats(self) -> dict[str, Any]:

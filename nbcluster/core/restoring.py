@@ -19,7 +19,7 @@ def restore_task(state: ClusterState, task: Task) -> None:
     task.after = task.after or NOTHING
     state.insert(task)
     state.submitted = max(state.submitted, task.seq)
-    if task.state is FAILED and not task.successor:
+    if task.state is FAILED and not task.successor and task.template.options.dead_letter:
         state.dead_letters[task.id] = None
     if task.token and task.state not in TERMINAL:
         state.lease(task, r.Leased(task.id, task.token, task.executor), task.queued_at)

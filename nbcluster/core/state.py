@@ -362,7 +362,8 @@ class ClusterState:
         task.code = record.code
         task.args = record.args
         self._end(task, FAILED, now)
-        self.dead_letters[task.id] = None
+        if task.template.options.dead_letter:
+            self.dead_letters[task.id] = None
 
     def _unqueue(self, task: Task) -> None:
         """A task that ends without an attempt leaves its queue, if it was in it."""

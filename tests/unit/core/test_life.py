@@ -11,7 +11,9 @@ import pytest
 
 from nbcluster.core import events as e
 from nbcluster.core import records as r
+from nbcluster.core.machine import Machine
 from nbcluster.core.model import Outcome, Verdict
+from nbcluster.core.restoring import restore_task
 from nbcluster.options import Backoff
 from tests.unit.core.story import CLIENT, Story, names, only, outcome, refused, submission, told
 
@@ -240,6 +242,19 @@ def test_without_retries_the_first_failure_is_the_end(story: Story) -> None:
         ("failed", "exception", 1, 0)
     ]
     assert list(story.state.dead_letters) == ["t"]
+
+
+def test_what_was_submitted_as_no_dead_letter_is_none_and_can_be_put_back(story: Story) -> None:
+    story.engine()
+    story.fail(only(story.submit("t", dead_letter=False)))
+    rebuilt = Machine()
+    rebuilt.state.templates = dict(story.state.templates)
+
+    restore_task(rebuilt.state, story.task("t"))
+
+    assert rebuilt.state.tasks["t"].state == "failed"
+    assert [*story.state.dead_letters, *rebuilt.state.dead_letters] == []
+    assert story.redrive("t") == {"t": "t~1"}
 
 
 def test_a_failed_attempt_waits_without_a_slot_and_then_goes_to_the_tail(story: Story) -> None:
