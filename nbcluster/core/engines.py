@@ -150,11 +150,8 @@ def decide_beat(
     for name, token, at in event.running:
         executor = state.executors.get(name)
         task = executor.leases.get(token) if executor else None
-        if task is not None and task.token == token and task.state is State.PENDING:
-            begun_at = min(max(at, task.submitted_at), now)
-            yield r.Started(task.id, token, begun_at)
-            started(memo, task, begun_at)
-            tell_moved(memo, task, step)
+        if task is not None and task.token == token:
+            yield from _decide_begun(memo, task, at, now, step)
     tokens = dict(event.progress)
     if tokens:
         for executor in engine.executors.values():
@@ -163,6 +160,19 @@ def decide_beat(
                 if task.state is State.RUNNING and task.token == token:
                     yield r.Progressed(task.id, token, tokens[token])
                     tell_moved(memo, task, step)
+
+
+def _decide_begun(memo: Memo, task: Task, at: float, now: float, step: Step) -> Iterator[r.Record]:
+    if task.state is State.PENDING:
+        begun_at = min(max(at, task.submitted_at), now)
+        yield r.Started(task.id, task.token, begun_at)
+        started(memo, task, begun_at)
+        tell_moved(memo, task, step)
+    elif task.token in memo.untimed:
+        # The start on record may lie too far back: the machine slept since, or its clock was set.
+        # By what its engine tells it has run for ``now - at``.
+        memo.untimed.remove(task.token)
+        started(memo, task, at)
 
 
 def decide_engine_end(

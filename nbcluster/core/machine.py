@@ -118,8 +118,7 @@ class Machine:
             if task.state is State.RETRYING:
                 memo.at(task.due, Timer.WAKE, task.id)
             elif task.state is State.RUNNING:
-                if options.timeout is not None:
-                    memo.at(task.started_at + options.timeout, Timer.TIMEOUT, task.id, task.token)
+                memo.untimed.add(task.token)
             elif options.expires is not None:
                 memo.at(task.submitted_at + options.expires, Timer.EXPIRE, task.id)
         if state.engines:

@@ -53,7 +53,11 @@ class Memo:
     #: ended task with shared buffers -> clients here that were told so and have not let go of it
     holders: dict[str, set[str]] = field(default_factory=dict)
     released: set[str] = field(default_factory=set)  #: tasks that one let go of while others hold
+    aliases: dict[str, str] = field(default_factory=dict)  #: submitted -> task that had its key
+    spared: set[str] = field(default_factory=set)  #: of those held, the ones retention would take
+    spared_bytes: int = 0  #: that these keep, by `kept_bytes`
     timed_out: dict[int, str] = field(default_factory=dict)  #: token of a kill for time -> task
+    untimed: set[int] = field(default_factory=set)  #: tokens of what ran before this master
     present: set[str] = field(default_factory=set)  #: engines that came in this epoch
     broken: str = ""  #: why no executor can run anything: the initializer's error
     named_at: dict[str, float] = field(default_factory=dict)  #: function -> last submission

@@ -143,14 +143,22 @@ def test_backoffs_and_expiries_go_on_after_a_restart(story: Story) -> None:
     assert story.task("x").cause == "expired"
 
 
-def test_a_timeout_goes_on_after_a_restart(story: Story) -> None:
+@pytest.mark.parametrize("away_s", [0.0, 3_600.0])
+def test_a_timeout_goes_on_after_a_restart_by_what_the_engine_tells(
+    story: Story, away_s: float
+) -> None:
     story.engine()
     run = only(story.submit("t", timeout=5.0))
     story.beat(("e/0.1", run))
+    story.now += away_s  # the machine may have slept for so long
     story.restart()
     back(story, run.token)
+    began_at = story.now - 2.0
+    for _ in range(2):
+        story.tell(e.EngineBeat("e", [("e/0.1", run.token, began_at)], []))
 
-    step = story.later(5.0)
+    assert orders(story.later(2.9), e.KillOrder) == []
+    step = story.later(0.2)
 
     assert [o.reason for o in orders(step, e.KillOrder)] == ["timeout"]
 
