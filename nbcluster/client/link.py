@@ -31,6 +31,7 @@ from nbcluster.transport.descriptors import Wakeup, await_readable
 from nbcluster.transport.sockets import Dealer
 from nbcluster.wire import codec
 from nbcluster.wire import messages as m
+from nbcluster.wire.window import Taken
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Link:
         self.clock = Clock()  #: goes as the master's does
         self.refusal = ""
         self._inbox: deque[bytes] = deque()
+        self._taken = Taken()
         self._closed = False
         self._lost = False
         self._is_over = False  #: the cluster has stopped: a next master is none of ours
@@ -300,7 +302,9 @@ class Link:
             except Exception:
                 log.exception("a message of the master could not be taken in")
                 self._listener.on_session(again=True)  # what it told is asked for again
-            inbox.popleft()
+            taken = self._taken.take(inbox.popleft())
+            if taken is not None:
+                self.send(m.Taken(taken))
 
     def _handle(self, message: Any) -> None:
         if type(message) is m.Updates or type(message) is m.Closing:
@@ -324,16 +328,18 @@ class Link:
         self._listener.on_message(message)
 
     def _welcomed(self, welcome: m.Welcome) -> None:
-        first = self.welcome is None
-        self.welcome = welcome
+        self._taken.begin()
         self.clock.not_before(welcome.now)
-        if first:
-            self._sessions += 1
-            with self._lock:
-                self.outgoing.repeat_all()
-                self._flush()
-            self._listener.on_session(self._sessions > 1)
-            self._opened.set()
+        if self.welcome is not None:
+            return
+        self._sessions += 1
+        # Until the welcome is known here, nothing that was submitted goes: what it needs is ahead.
+        self._listener.on_session(self._sessions > 1)
+        with self._lock:
+            self.outgoing.repeat_all()  # before another thread can send what is newer
+            self.welcome = welcome
+            self._flush()
+        self._opened.set()
 
     # ------------------------------------------------------------------ the I/O thread
 

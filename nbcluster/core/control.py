@@ -23,6 +23,7 @@ from nbcluster.core.events import (
 from nbcluster.core.finishing import settle, tell_moved
 from nbcluster.core.memo import Memo, Timer
 from nbcluster.core.model import TERMINAL, State, Task
+from nbcluster.core.retention import unspare
 from nbcluster.core.state import ClusterState
 
 _ENDED_BADLY: Final = (State.FAILED, State.CANCELLED)
@@ -118,7 +119,7 @@ def decide_watch(
     for name in event.tasks:
         task = state.tasks.get(name)
         if task is None:
-            hint = "It was forgotten by retention, or never accepted."
+            hint = "It was never accepted, or ended so long ago that retention has dropped it."
             news.refused.append((name, "UnknownIdError", ("task", name, hint)))
         elif task.state in TERMINAL:
             news.ended.append(ended(task))
@@ -147,9 +148,10 @@ def decide_release(
     """
     for name in event.tasks:
         task = state.tasks.get(name)
-        if task is not None and task.state in TERMINAL and task.result_blobs and not task.key:
-            memo.released.add(name)
-            _let_go(memo, task, event.client, step)
+        if task is not None and task.state in TERMINAL and task.result_blobs:
+            if not task.key:
+                memo.released.add(name)
+            _let_go(state, memo, task, event.client, step)
     return iter(())
 
 
@@ -167,15 +169,16 @@ def decide_client_gone(
     """A client is gone, and holds nothing any more. What nobody let go of stays for the next."""
     memo.clients.discard(event.client)
     for name in [n for n, holders in memo.holders.items() if event.client in holders]:
-        _let_go(memo, state.tasks[name], event.client, step)
+        _let_go(state, memo, state.tasks[name], event.client, step)
     return iter(())
 
 
-def _let_go(memo: Memo, task: Task, client: str, step: Step) -> None:
+def _let_go(state: ClusterState, memo: Memo, task: Task, client: str, step: Step) -> None:
     holders = memo.holders.get(task.id, set())
     holders.discard(client)
     if not holders:
         memo.holders.pop(task.id, None)
+        unspare(state, memo, task)
         if task.id in memo.released:
             memo.released.remove(task.id)
             step.garbage.extend(task.result_blobs)

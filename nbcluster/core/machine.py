@@ -23,9 +23,10 @@ from nbcluster.core.finishing import decide_executor_end, decide_outcomes
 from nbcluster.core.memo import Limits, Memo, Timer
 from nbcluster.core.model import TERMINAL, EngineState, State
 from nbcluster.core.restoring import refill_queues
+from nbcluster.core.retention import plan_retention
 from nbcluster.core.state import ClusterState
 from nbcluster.core.submitting import decide_submissions
-from nbcluster.core.timing import decide_timers, excuse, plan_retention
+from nbcluster.core.timing import decide_timers, excuse
 
 Decider = Callable[[ClusterState, Memo, Any, float, e.Step], Iterator[r.Record]]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 from nbcluster.core import records as r
 from nbcluster.core.engines import decide_absent, decide_drain_over, decide_engine_end, revoke
@@ -18,8 +17,8 @@ from nbcluster.core.model import (
     EngineState,
     State,
     Template,
-    kept_bytes,
 )
+from nbcluster.core.retention import decide_forgotten
 from nbcluster.core.state import ClusterState
 from nbcluster.core.submitting import no_attempt_failure
 from nbcluster.errors import TaskExpiredError
@@ -31,11 +30,6 @@ MOMENT_S = 0.02
 AWAY_S = 2.0
 #: What is timed by these is work; the rest is due by the calendar.
 _OF_WORK = frozenset({Timer.TIMEOUT, Timer.DRAIN, Timer.ABSENT})
-#: Forgetting is done in portions of at least this many, so that it costs little for each task.
-FORGET_AT_ONCE = 500
-_FORGET_PER_TURN = 5_000
-#: ... or this part of the bytes that ended tasks may keep.
-FORGET_PART = 16
 #: A function that was named in a submission this lately stays known, with tasks or without:
 #: clients trust for a minute that it is.
 FORGET_FN_S = 120.0
@@ -83,7 +77,7 @@ def decide_timers(state: ClusterState, memo: Memo, now: float, step: Step) -> It
             case Timer.RETENTION:
                 pass  # looked at in every turn; the timer only makes one happen
     _purge(state, memo)
-    yield from _forget(state, memo, now, step)
+    yield from decide_forgotten(state, memo, now, step)
     yield from _sweep(state, memo, now)
 
 
@@ -172,40 +166,6 @@ def _look_at_engines(state: ClusterState, memo: Memo, now: float, step: Step) ->
         memo.at(min(max(due, now + 0.5), now + limits.suspect_s), Timer.ENGINES)
 
 
-def _forget(state: ClusterState, memo: Memo, now: float, step: Step) -> Iterator[r.Record]:
-    """Let ended tasks leave: those too old, and of too many, or too large ones, the oldest."""
-    limits, order = memo.limits, state.ended
-    if not order:
-        return
-    surplus = len(order) - limits.retention_tasks
-    spare_bytes = limits.retention_bytes - state.ended_bytes
-    first = state.tasks.get(order[0])
-    too_old = first is not None and now - first.finished_at >= limits.retention_s
-    if surplus < FORGET_AT_ONCE and spare_bytes >= 0 and not too_old:
-        return
-    if spare_bytes < 0:  # some more, so that it is not done again in the next turn
-        spare_bytes -= limits.retention_bytes // FORGET_PART
-    gone: list[str] = []
-    for name in islice(order, _FORGET_PER_TURN):
-        task = state.tasks[name]
-        old = now - task.finished_at >= limits.retention_s
-        if not old and len(gone) >= surplus and spare_bytes >= 0:
-            break
-        if task.state in TERMINAL:
-            gone.append(name)
-            spare_bytes += kept_bytes(task)
-            step.garbage.extend(task.result_blobs)
-            step.garbage.extend(task.blobs)
-    if gone:
-        yield r.Forgotten(tuple(gone))
-        for _ in gone:
-            order.popleft()
-        for name in gone:
-            memo.watchers.pop(name, None)
-            memo.holders.pop(name, None)
-            memo.released.discard(name)
-
-
 def _sweep(state: ClusterState, memo: Memo, now: float) -> Iterator[r.Record]:
     """Drop options that no retained task has, and functions that none will run again.
 
@@ -260,11 +220,3 @@ def _was_named(memo: Memo, fn: str, now: float) -> bool:
 
 def _functions(templates: Iterable[Template]) -> set[str]:
     return {fn for t in templates for fn in (t.fn, t.options.retry_on) if fn}
-
-
-def plan_retention(state: ClusterState, memo: Memo, now: float) -> float | None:
-    """Return when the oldest ended task becomes too old."""
-    if not state.ended:
-        return None
-    first = state.tasks.get(state.ended[0])
-    return None if first is None else first.finished_at + memo.limits.retention_s

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nbcluster.core import events as e
 from nbcluster.errors import MalformedError
 from nbcluster.ids import engine_of
-from nbcluster.master import outbox
+from nbcluster.master import outbox, telling
 from nbcluster.master.sessions import Session
 from nbcluster.transport.paths import is_gone
 from nbcluster.transport.sockets import Sent
@@ -47,6 +47,7 @@ class Intake:
             m.Ask: self._loop.ask,
             m.Watch: self._watch,
             m.Release: self._release,
+            m.Taken: self._taken,
             m.Bye: self._bye,
             m.Beat: self._beat,
             m.ExecutorDied: self._executor_died,
@@ -119,7 +120,10 @@ class Intake:
             loop.post(peer, answer)
             return
         welcome = m.Welcome(loop.machine.state.epoch, answer.cluster, answer.version, loop.now)
-        loop.send(session, welcome)
+        if session.role == "client":
+            telling.welcome(loop, session, welcome)
+        else:
+            loop.send(session, welcome)
         if session.greeted > 1:
             return  # said again because our answer was slow: it tells nothing new
         match hello:
@@ -186,15 +190,17 @@ class Intake:
         for name in names:
             session = self._loop.sessions.by_name.get(name)
             if session is not None and session.told < session.acked:
-                session.told = session.acked
-                session.sent += 1
-                self._loop.send(session, m.Updates(session.sent, session.acked, [], [], [], []))
+                telling.tell(self._loop, session, e.News())
 
     def _watch(self, session: Session, message: m.Watch, batch: e.Batch) -> None:
         batch.rare.append(e.WatchAsked(session.name, message.tasks))
 
     def _release(self, session: Session, message: m.Release, batch: e.Batch) -> None:
         batch.rare.append(e.ReleaseAsked(session.name, message.tasks))
+
+    def _taken(self, session: Session, message: m.Taken, batch: e.Batch) -> None:
+        session.unread.taken(message.cost)
+        telling.go_on(self._loop, session)
 
     # ------------------------------------------------------------------ engines
 

@@ -24,7 +24,7 @@ from nbcluster.errors import (
     NbclusterError,
 )
 from nbcluster.journal import Journal
-from nbcluster.master import outbox, rebuild
+from nbcluster.master import outbox, rebuild, telling
 from nbcluster.master.asks import FULL_DISK, READ_ONLY, Answer, answer_to, scale
 from nbcluster.master.config import MasterConfig
 from nbcluster.master.intake import Intake
@@ -55,8 +55,6 @@ BUSY_GROWTH: Final = 6_000
 LONGEST_WAIT_MS: Final = 3_600_000.0
 #: Seconds between attempts to write to a full disk.
 FULL_DISK_S: Final = 0.5
-#: Seconds between looks at whether clients that were behind take messages again.
-CATCH_UP_S: Final = 0.2
 #: Seconds a stopping master gives engines to end before it kills them.
 STOP_S: Final = 5.0
 
@@ -96,7 +94,6 @@ class Loop:
         self._errors: list[tuple[Session, int, NbclusterError]] = []
         self._owed: list[r.Record] = []  #: records that a full disk did not take
         self._held: list[e.Step] = []  #: what may be sent only when those are durable
-        self._catch_up_at = 0.0  #: when clients that are behind are tried again; 0: there are none
         self._stop_mode = self._why = ""
         self._keep = False  #: somebody said so
         self._signalled = False
@@ -129,8 +126,6 @@ class Loop:
                 self._send(held)
             self._held.clear()
             self._send(step)
-            if 0 < self._catch_up_at <= self.now:
-                self._catch_up()
             self._answer()
         else:
             self._held.append(step)
@@ -171,7 +166,7 @@ class Loop:
         if step.runs:
             outbox.send_runs(self, step.runs)
         if step.news:
-            outbox.send_news(self, step.news)
+            telling.send_news(self, step.news)
         self._intake.acknowledge()
         if step.setup_executors:
             outbox.send_setups(self, step.setup_executors)
@@ -203,32 +198,23 @@ class Loop:
     def send(self, session: Session, message: Any) -> bool:
         """Send one message; a peer that cannot be reached any more loses its session.
 
-        So does an engine or executor that does not read: it has to greet again. A client may have
-        been stopped for a while: it keeps its session and misses messages.
+        So does an engine or executor that does not read: it has to greet again. For a client that
+        does not, messages wait.
         """
-        sent = Sent.BEHIND if session.behind else self.post(session.peer, message)
-        if sent is Sent.QUEUED:
+        if session.role == "client":
+            return telling.send(self, session, message)
+        if self.post(session.peer, message) is Sent.QUEUED:
             return True
-        if sent is Sent.BEHIND and session.role == "client":
-            session.keep(message)
-            if not session.behind:
-                log.warning("client %s (pid %d) does not read", session.name, session.pid)
-                session.behind = True
-                self._catch_up_at = self.now + CATCH_UP_S
-        else:
-            self.sessions.close(session)
+        self.sessions.close(session)
         return False
-
-    def _catch_up(self) -> None:
-        """Go on with clients that read again."""
-        self._catch_up_at = 0.0
-        for session in [s for s in self.sessions.by_name.values() if s.behind]:
-            if outbox.catch_up(self, session) is Sent.BEHIND:
-                self._catch_up_at = self.now + CATCH_UP_S
 
     def post(self, peer: bytes, message: Any) -> Sent:
         """Send one message to a peer, whether it has a session or not."""
-        return self._router.send(peer, codec.encode(message))
+        return self.post_frame(peer, codec.encode(message))
+
+    def post_frame(self, peer: bytes, frame: bytes) -> Sent:
+        """Send one encoded message to a peer; the caller counts it."""
+        return self._router.send(peer, frame)
 
     # ------------------------------------------------------------------ asks
 
@@ -342,8 +328,9 @@ class Loop:
             return FULL_DISK_S * 1000
         due = self.machine.due(self.now)
         if self._stop_mode:
-            due = min(due or self._stop_by, self._stop_by)
-        for at in (self.keeper.retry_at, self._catch_up_at, self._intake.acknowledge_at):
+            stop_at = self.clock.read() + self._stop_by - time.monotonic()
+            due = min(due or stop_at, stop_at)
+        for at in (self.keeper.retry_at, self._intake.acknowledge_at):
             if at:
                 due = min(due or math.inf, at)
         if self._has_old or (due is None and self.journal.cleanable() > 0):
@@ -419,7 +406,7 @@ class Loop:
         start = self.config.start_call if is_kept else ""
         for session in list(self.sessions.by_name.values()):
             if session.role == "client":
-                self.send(session, m.Closing(reason, start, session.acked))
+                telling.say_last(self, session, m.Closing(reason, start, session.acked))
 
     def _give_back_all(self) -> None:
         """Put on record, before engines are told to go, that what runs did not end by itself."""
@@ -430,7 +417,7 @@ class Loop:
         step = self.machine.handle(e.Batch(rare=left), self.clock.read())
         try:
             if self._commit(step.records):
-                outbox.send_news(self, step.news)
+                telling.send_news(self, step.news)
         except JournalError as error:  # the next start takes it for a crash
             log.warning("what runs could not be put on record as given back: %s", error)
 

@@ -10,18 +10,14 @@ from typing import TYPE_CHECKING, Any
 from nbcluster.core import events as e
 from nbcluster.core.engines import is_vital
 from nbcluster.core.machine import Machine
-from nbcluster.core.model import Definition, Ended, Engine, Run
+from nbcluster.core.model import Definition, Engine, Run
 from nbcluster.master.rebuild import blobs_of
-from nbcluster.master.sessions import Session
 from nbcluster.transport.page import Page, page_name
-from nbcluster.transport.sockets import Sent
 from nbcluster.wire import messages as m
 
 if TYPE_CHECKING:
     from nbcluster.master.loop import Loop
 
-#: Bytes of results in one message, beside its last one.
-PORTION_BYTES = 8 << 20
 #: Seconds between SIGINT and SIGKILL.
 KILL_GRACE_S = 3.0
 
@@ -52,69 +48,6 @@ def send_runs(loop: Loop, runs: dict[str, list[Run]]) -> None:
                         definitions.append(definition)
         session.told = session.acked
         loop.send(session, m.Runs(session.acked, definitions, list_of_runs))
-
-
-def send_news(loop: Loop, news: dict[str, e.News]) -> None:
-    """Send each client its news of this turn, in one message if it is not too large."""
-    for name, of_client in news.items():
-        session = loop.sessions.by_name.get(name)
-        if session is None:
-            continue  # it asks for its tasks when it is back
-        if of_client.is_empty:
-            continue
-        portions = _portions(of_client.ended)
-        of_client.ended = portions[0]
-        loop.send(session, _updates(session, of_client))
-        for ended in portions[1:]:
-            loop.send(session, _updates(session, e.News(ended)))
-
-
-def _portions(ended: list[Ended]) -> list[list[Ended]]:
-    """Return news in parts of at most `PORTION_BYTES`, or with one result each."""
-    portions: list[list[Ended]] = [[]]
-    size = 0
-    for end in ended:
-        own = len(end.payload) + len(end.stdout) + len(end.stderr)
-        if size + own > PORTION_BYTES and portions[-1]:
-            portions.append([])
-            size = 0
-        portions[-1].append(end)
-        size += own
-    return portions
-
-
-def _updates(session: Session, news: e.News) -> m.Updates:
-    """Return the next message with news for a client."""
-    session.sent += 1
-    session.told = session.acked
-    return m.Updates(
-        session.sent,
-        session.acked,
-        news.ended,
-        news.moved,
-        news.aliases,
-        news.refused,
-        news.undefined,
-    )
-
-
-def catch_up(loop: Loop, session: Session) -> Sent:
-    """Go on with a client if it reads again: the number shows it that it missed something.
-
-    It asks for what became of its tasks; what it cannot ask for is told now.
-    """
-    sent = Sent.QUEUED
-    while session.not_taken and sent is Sent.QUEUED:
-        sent = loop.post(session.peer, session.not_taken[0])
-        if sent is Sent.QUEUED:
-            del session.not_taken[0]
-    if sent is Sent.QUEUED:
-        sent = loop.post(session.peer, _updates(session, session.missed))
-    if sent is Sent.QUEUED:
-        session.behind, session.missed = False, e.News()
-    elif sent is Sent.GONE:
-        loop.sessions.close(session)
-    return sent
 
 
 def send_setups(loop: Loop, executors: set[str]) -> None:

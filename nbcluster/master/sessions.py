@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from nbcluster.core.events import News
 from nbcluster.ids import engine_of
+from nbcluster.master.unread import Unread
 from nbcluster.transport.connection import Connection
 from nbcluster.transport.descriptors import watch
 from nbcluster.wire import messages as m
@@ -37,24 +37,9 @@ class Session:
     acked: int = 0  #: highest number of a message of the peer that is durable
     greeted: int = 0  #: greetings of this session
     told: int = 0  #: highest number that was acknowledged to it
-    behind: bool = False  #: of a client: it does not read, and is sent nothing
     known: set[str] = field(default_factory=set)  #: definitions an executor has
     fd: int = -1  #: of a client's process on this host: readable when it has ended
-    missed: News = field(default_factory=News)  #: what a client that was behind cannot ask for
-    not_taken: list[m.NotTaken] = field(default_factory=list)  #: the same
-
-    def keep(self, message: Any) -> None:
-        """Keep what is told only once of a message, for when this client reads again.
-
-        A number is left out, whatever it was: it may have been an answer that somebody waits for.
-        """
-        self.sent += 1
-        if isinstance(message, m.NotTaken):
-            self.not_taken.append(message)
-        elif isinstance(message, m.Updates):
-            self.missed.aliases += message.aliases
-            self.missed.refused += message.refused
-            self.missed.undefined += message.undefined
+    unread: Unread = field(default_factory=Unread)  #: of a client
 
 
 class Sessions:

@@ -18,8 +18,9 @@ import zmq
 
 from nbcluster.wire.codec import MAX_FRAME_BYTES
 
-#: Messages a peer may be behind before `Router.send` refuses more; a message holds many tasks.
-HIGH_WATER_MARK: Final = 1_000
+#: Messages a peer may be behind before `Router.send` refuses more; a message holds many tasks. The
+#: window of a client, even two, is full before.
+HIGH_WATER_MARK: Final = 3_000
 #: Messages of one peer that wait in the master's memory at the most; more wait with the peer.
 AHEAD: Final = 16
 #: Bytes after which `Router.receive` takes no more at a time: what is received together is decoded,

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from nbcluster.core.model import Definition, Ended, Moved, NewTask, Outcome, Progress, Run, Template
 
-PROTOCOL: Final = 2  #: raised at every change that an older peer would misread
+PROTOCOL: Final = 3  #: raised at every change that an older peer would misread
 
 
 # --------------------------------------------------------------------------- greetings
@@ -113,6 +113,12 @@ class Release(Struct, tag=13, array_like=True):
     """The client does not need the shared buffers of these results any more."""
 
     tasks: list[str]
+
+
+class Taken(Struct, tag=15, array_like=True):
+    """The client has taken in so much since its welcome: see `wire.window`."""
+
+    cost: int
 
 
 class Bye(Struct, tag=14, array_like=True):
@@ -313,7 +319,7 @@ class Setup(Struct, tag=161, array_like=True):
 
 
 Hello = ClientHello | EngineHello | ExecutorHello
-FromClient = Submit | Ask | Watch | Release | Bye
+FromClient = Submit | Ask | Watch | Release | Taken | Bye
 FromEngine = Beat | ExecutorDied | Revoked | Output | Drained | DrainWanted | Stack | Bye
 FromExecutor = Finished | SetupDone | Bye
 ToClient = Welcome | Refusal | GreetAgain | Updates | Reply | OutputNews | NotTaken | Closing

@@ -38,6 +38,10 @@ def append_when(gate: str, path: str, word: str) -> str:
     return append(path, word)
 
 
+def bytes_of(count: int) -> bytes:
+    return b"x" * count
+
+
 def double(x: int) -> int:
     return 2 * x
 

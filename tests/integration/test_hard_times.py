@@ -74,6 +74,49 @@ def test_an_interrupt_of_the_owners_whole_process_group_reaches_no_process_of_th
     assert len(family) == 3  # master, engine, executor: none was replaced
 
 
+# --------------------------------------------------------------------------- clients that stop
+
+STOPPED: Final = """
+import sys, nbcluster
+from tests.integration import calls
+cluster = nbcluster.connect(sys.argv[1])
+cluster.submit(calls.wait_for, sys.argv[2])
+inline = [cluster.submit(calls.bytes_of, 900_000) for _ in range(150)]
+shared = [cluster.submit(calls.bytes_of, 3_000_000) for _ in range(4)]
+small = [cluster.submit(calls.double, x) for x in range(2_000)]
+cluster.stats()  # the master has them all
+print("ready", flush=True)
+sys.stdin.readline()
+right = sum(len(f.result()) in (900_000, 3_000_000) for f in inline + shared)
+print(right, sum(f.result() for f in small), flush=True)
+"""
+
+
+def test_a_client_that_is_stopped_loses_nothing_that_ended_meanwhile(
+    up: Up, name: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    watcher = up(1, name=name, retention_tasks=100, retention_bytes=1 << 20)
+    command = [sys.executable, "-c", STOPPED, name, str(gate)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        assert client.stdout.readline() == "ready\n"
+        os.kill(client.pid, signal.SIGSTOP)
+        try:
+            gate.touch()
+            eventually(lambda: not any(watcher.stats()[x] for x in ("pending", "running")), END_S)
+        finally:
+            os.kill(client.pid, signal.SIGCONT)
+        client.stdin.write("go on\n")
+        client.stdin.flush()
+
+        assert client.stdout.readline() == f"154 {2 * sum(range(2_000))}\n"
+        assert client.wait(20) == 0
+
+
 STARTER: Final = """
 import os, sys, nbcluster
 print("ready", flush=True)

@@ -129,6 +129,44 @@ def test_the_bytes_of_ended_tasks_are_counted_again_after_a_restart(begin: Begin
     assert list(story.state.tasks) == ["b"]
 
 
+def large(story: Story, name: str, **options: Any) -> Any:
+    """Let a task end with a result in shared buffers."""
+    story.engine()
+    return story.finish(only(story.submit(name, **options)), blobs=(f"{name}-out",))
+
+
+@pytest.mark.parametrize("options", [{}, {"key": "k"}])
+def test_a_large_result_stays_while_a_client_is_to_read_it(
+    begin: Begin, options: dict[str, Any]
+) -> None:
+    story = begin(retention_s=60.0)
+    story.tell(e.ClientCame(CLIENT))
+    large(story, "t", **options)
+
+    step = story.later(100.0)
+    assert story.state.tasks.keys() == {"t"}
+    assert step.garbage == []
+
+    step = story.tell(e.ReleaseAsked(CLIENT, ["t"]))
+    step.garbage += story.later(1.0).garbage
+    assert story.state.tasks == {}
+    assert set(step.garbage) == {"t-out"}
+    assert story.machine.memo.spared_bytes == 0
+
+
+def test_what_was_spared_for_a_client_leaves_when_that_is_gone(begin: Begin) -> None:
+    story = begin(retention_bytes=100)
+    story.tell(e.ClientCame(CLIENT))
+    story.engine()
+    for name in ("t", "u"):
+        story.finish(only(story.submit(name)), payload=bytes(60), blobs=(f"{name}-out",))
+    story.later(1.0)
+    assert story.state.tasks.keys() == {"t", "u"}
+
+    assert story.tell(e.ClientGone(CLIENT)).garbage == ["t-out"]
+    assert story.state.tasks.keys() == {"u"}
+
+
 # --------------------------------------------------------------------------- timers
 
 

@@ -19,17 +19,18 @@ from nbcluster.clock import Clock
 from nbcluster.core import events as e
 from nbcluster.core.machine import Machine
 from nbcluster.core.memo import Timer
-from nbcluster.core.model import Definition, Ended, NewTask, Outcome, State, Task, Template
+from nbcluster.core.model import Definition, Ended, Moved, NewTask, Outcome, State, Task, Template
 from nbcluster.journal import MemoryJournal
-from nbcluster.master import outbox
+from nbcluster.master import telling, unread
 from nbcluster.master.config import MasterConfig
 from nbcluster.master.keeper import Keeper
-from nbcluster.master.loop import CATCH_UP_S, LONGEST_WAIT_MS, Loop
+from nbcluster.master.loop import LONGEST_WAIT_MS, Loop
 from nbcluster.options import TaskOptions
 from nbcluster.transport.connection import Connection
 from nbcluster.transport.sockets import HIGH_WATER_MARK, Dealer, Router
 from nbcluster.wire import codec
 from nbcluster.wire import messages as m
+from nbcluster.wire.window import WINDOW_COST, Taken
 from tests.helpers import eventually
 
 KEY: Final = "key"
@@ -160,13 +161,22 @@ class Deaf:
         self._socket.rcvhwm, self._socket.rcvbuf = 1, 4096
         self._socket.connect(master.address)
         self._socket.send(codec.encode(hello))
+        self._taken = Taken()
 
     def read(self) -> list[bytes]:
-        """Return what has come, and what follows it at once."""
+        """Return what has come, and what follows it at once; tell that it was taken in."""
         frames = []
         while self._socket.poll(QUIET_MS):
             frames.append(self._socket.recv(zmq.NOBLOCK))
+            taken = self._taken.take(frames[-1])
+            if taken is not None:
+                self._socket.send(codec.encode(m.Taken(taken)))
         return frames
+
+    def updates(self) -> list[m.Updates]:
+        """Return the news among what has come."""
+        heard = [codec.to_client(frame) for frame in self.read()]
+        return [x for x in heard if isinstance(x, m.Updates)]
 
     def close(self) -> None:
         self._socket.close()
@@ -216,40 +226,82 @@ def overwhelm(master: Master, name: str) -> bool:
 # --------------------------------------------------------------------------- who does not read
 
 
-def test_a_client_that_was_stopped_keeps_its_session_and_sees_what_it_missed(
+def ends(*names: str, payload: bytes = b"") -> e.News:
+    return e.News(
+        [Ended(n, State.SUCCEEDED, "", 1, 0, 0, "e", 1.0, 1.0, 1.0, payload) for n in names]
+    )
+
+
+def test_a_client_that_was_stopped_keeps_its_session_and_is_told_all_then(
     master: Master, deaf: Callable[[m.Hello], Deaf], caplog: pytest.LogCaptureFixture
 ) -> None:
     client = deaf(client_hello())
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         assert overwhelm(master, CLIENT)
-        session = master.loop.sessions.by_name[CLIENT]
-        end = Ended("t", State.SUCCEEDED, "", 1, 0, 0, "e", 1.0, 1.0, 1.0, b"")
-        outbox.send_news(master.loop, {CLIENT: e.News(ended=[end])})
-        tries = session.sent + 3
-        master.until(lambda: session.sent >= tries)  # it is tried again and again, in vain
-        assert session.behind
-
+        for name in ("t", "u"):
+            telling.send_news(master.loop, {CLIENT: ends(name)})
+        master.loop.send(master.loop.sessions.by_name[CLIENT], m.Reply(1, "answer"))
     heard: list[Any] = []
 
-    def last() -> int:
+    def news() -> Any:
         heard.extend(codec.to_client(frame) for frame in client.read())
-        return heard[-1].number if heard and isinstance(heard[-1], m.Updates) else 0
+        return [x for x in heard if isinstance(x, m.Updates)]
 
-    number = master.until(last)
+    (told,) = master.until(news)
 
-    assert not session.behind
-    assert number == session.sent > 1  # one was told before that never came: a gap
-    assert not any(x.ended for x in heard if isinstance(x, m.Updates))
-    assert len(caplog.messages) == 1
+    assert [end.task for end in told.ended] == ["t", "u"]
+    assert told.number == 1
+    assert m.Reply(1, "answer") in heard
+    assert len([line for line in caplog.messages if "does not read" in line]) == 1
 
 
-def test_a_client_that_was_behind_sees_that_an_answer_alone_was_dropped(
+def test_what_a_client_was_sent_and_has_not_read_is_bounded_in_bytes(
     master: Master, deaf: Callable[[m.Hello], Deaf]
 ) -> None:
     client = deaf(client_hello())
     session = master.until(lambda: master.loop.sessions.by_name.get(CLIENT))
-    while master.loop.send(session, m.Reply(1, "answer")):
-        pass
+    payload = bytes(1 << 20)
+    for n in range(100):
+        telling.send_news(master.loop, {CLIENT: ends(str(n), payload=payload)})
+
+    assert session.unread._sent <= WINDOW_COST + 2 * len(payload)
+    told: list[str] = []
+
+    def all_told() -> bool:
+        told.extend(end.task for news in client.updates() for end in news.ended)
+        return len(told) == 100
+
+    assert master.until(all_told)
+    assert told == [str(n) for n in range(100)]
+    assert not session.unread.waits
+
+
+def test_the_last_word_on_a_task_is_enough(master: Master, deaf: Callable[[m.Hello], Deaf]) -> None:
+    client = deaf(client_hello())
+    overwhelm(master, CLIENT)
+    for state in (State.PENDING, State.RUNNING):
+        moves = [Moved(name, state, "", 1, 0, 0, "e") for name in ("t", "u")]
+        telling.send_news(master.loop, {CLIENT: e.News(moved=moves)})
+    telling.send_news(master.loop, {CLIENT: ends("t")})
+
+    (news,) = master.until(client.updates)
+
+    assert [(x.task, x.state) for x in news.moved] == [("u", State.RUNNING)]
+    assert [end.task for end in news.ended] == ["t"]
+
+
+def test_a_client_for_which_too_much_is_kept_sees_a_gap_and_what_it_cannot_ask_for(
+    master: Master, deaf: Callable[[m.Hello], Deaf], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unread, "KEPT_BYTES", 10_000)
+    client = deaf(client_hello())
+    overwhelm(master, CLIENT)
+    session = master.loop.sessions.by_name[CLIENT]
+    refusal = ("r", "BusyError", (1, 1.0))
+    telling.send_news(master.loop, {CLIENT: ends("kept", payload=bytes(10_000))})
+    telling.send_news(master.loop, {CLIENT: ends("dropped")})
+    telling.send_news(master.loop, {CLIENT: e.News([], [], [("sent", "known")], [refusal], ["u"])})
+    master.loop.send(session, m.NotTaken(7, "JournalFullError", ("full",)))
     heard: list[Any] = []
 
     def last() -> bool:
@@ -257,67 +309,62 @@ def test_a_client_that_was_behind_sees_that_an_answer_alone_was_dropped(
         return isinstance(heard[-1], m.Updates)
 
     master.until(last)
+    untaken, told = heard[-2:]
 
-    assert [x.number for x in heard if isinstance(x, m.Updates)] == [session.sent]
-    assert session.sent > 1  # and the client expects the first
+    assert untaken == m.NotTaken(7, "JournalFullError", ("full",))
+    assert [end.task for end in told.ended] == ["kept"]
+    assert told.number == 2  # the client expects 1
+    assert told.aliases == [("sent", "known")]
+    assert told.refused == [refusal]
+    assert told.undefined == ["u"]
+    telling.send_news(master.loop, {CLIENT: e.News(undefined=["v"])})
+    (later,) = client.updates()
+    assert (later.number, later.undefined) == (3, ["v"])  # nothing is told twice
 
 
-def test_what_a_client_that_was_behind_cannot_ask_for_is_told_then(
+def test_what_is_said_when_the_cluster_stops_reaches_a_client_that_is_behind(
     master: Master, deaf: Callable[[m.Hello], Deaf]
 ) -> None:
     client = deaf(client_hello())
     overwhelm(master, CLIENT)
+    telling.send_news(master.loop, {CLIENT: ends("t")})
+
+    telling.say_last(master.loop, master.loop.sessions.by_name[CLIENT], m.Closing("stopped"))
+
+    *_, news, last = [codec.to_client(frame) for frame in client.read()]
+    assert isinstance(news, m.Updates)
+    assert [end.task for end in news.ended] == ["t"]
+    assert isinstance(last, m.Closing)
+
+
+def test_a_client_that_greets_again_has_a_window_again(
+    master: Master, deaf: Callable[[m.Hello], Deaf]
+) -> None:
+    client = deaf(client_hello())
+    overwhelm(master, CLIENT)
+    telling.send_news(master.loop, {CLIENT: ends("t")})
+
+    client._socket.send(codec.encode(client_hello()))
     session = master.loop.sessions.by_name[CLIENT]
-    refusal = ("r", "BusyError", (1, 1.0))
-    news = e.News(aliases=[("sent", "known")], refused=[refusal], undefined=["u"])
-    outbox.send_news(master.loop, {CLIENT: news})
-    master.loop.send(session, m.NotTaken(7, "JournalFullError", ("full",)))
-    heard: list[Any] = []
+    master.until(lambda: session.greeted == 2)
 
-    def last() -> bool:
-        heard.extend(codec.to_client(frame) for frame in client.read())
-        return isinstance(heard[-1], m.Updates) and bool(heard[-1].refused)
-
-    master.until(last)
-    untaken, told = heard[-2:]
-
-    assert untaken == m.NotTaken(7, "JournalFullError", ("full",))
-    assert told.aliases == [("sent", "known")]
-    assert told.refused == [refusal]
-    assert told.undefined == ["u"]
-    outbox.send_news(master.loop, {CLIENT: e.News(undefined=["v"])})
-    later = codec.to_client(client.read()[-1])
-    assert isinstance(later, m.Updates)
-    assert later.undefined == ["v"]  # nothing is told twice
+    assert not session.unread.waits
 
 
 def test_the_results_of_one_turn_may_be_too_large_for_one_message(
     master: Master, peer: Peer
 ) -> None:
     peer.greet()
-    payload = bytes(outbox.PORTION_BYTES // 2)
-    ends = [
-        Ended(str(n), State.SUCCEEDED, "", 1, 0, 0, "e", 1.0, 1.0, 1.0, payload) for n in range(5)
-    ]
+    payload = bytes(unread.PORTION_BYTES // 2)
+    many = ends("0", "1", "2", "3", "4", payload=payload)
+    many.undefined.append("u")
 
-    outbox.send_news(master.loop, {CLIENT: e.News(ended=ends, undefined=["u"])})
+    telling.send_news(master.loop, {CLIENT: many})
 
     news = [peer.hear(m.Updates) for _ in range(3)]
     assert [[end.task for end in x.ended] for x in news] == [["0", "1"], ["2", "3"], ["4"]]
     assert [x.number for x in news] == [1, 2, 3]
     assert [x.undefined for x in news] == [["u"], [], []]
-
-
-def test_the_loop_wakes_for_a_client_that_is_behind(
-    master: Master, deaf: Callable[[m.Hello], Deaf]
-) -> None:
-    deaf(client_hello())
-    overwhelm(master, CLIENT)
-
-    wait_ms = master.loop._wait_ms()
-
-    assert wait_ms is not None
-    assert wait_ms <= CATCH_UP_S * 1000 + 1
 
 
 def test_what_was_submitted_while_a_client_was_behind_is_acknowledged_after_it(
@@ -391,7 +438,21 @@ def test_what_no_peer_says_is_malformed_also_of_a_stranger(master: Master, peer:
     master.until(lambda: master.loop.sessions.dropped == 2)
 
 
-# --------------------------------------------------------------------------- far times
+# --------------------------------------------------------------------------- times
+
+
+def test_a_drain_is_not_cut_short_by_a_machine_that_slept(master: Master, peer: Peer) -> None:
+    peer.say(engine_hello())
+    peer.hear(m.Welcome, codec.to_engine)
+    master.loop.stop_when_drained("drain", keep=False)
+    assert 1_000 < (master.loop._wait_ms() or 0.0) < LONGEST_WAIT_MS
+
+    master.set_by_s += 3_600
+    master.loop.turn()
+    master.loop._try_to_stop()
+
+    assert not master.loop.stopped
+    assert (master.loop._wait_ms() or 0.0) > 1_000
 
 
 @pytest.mark.parametrize("years", [1, 1e6, float("inf")])
@@ -581,6 +642,33 @@ def test_a_client_whose_process_ends_is_not_here_any_more(master: Master, peer: 
     master.loop.sessions._process_ended(master.loop.sessions.by_name[CLIENT])
 
     master.until(lambda: not master.machine.memo.clients)
+
+
+# --------------------------------------------------------------------------- the journal's log
+
+
+def test_at_load_the_log_does_not_grow_for_ever(
+    master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("LONG_LOG", 100), ("BUSY_GROWTH", 6), ("BUSY_PORTION", 8)):
+        monkeypatch.setattr(f"nbcluster.master.loop.{name}", value)
+    master.journal._retain = 10
+    loop = master.loop
+    lengths: list[int] = []
+
+    def ask_for_more() -> None:
+        loop._batch.rare.append(e.ScaleAsked("gpu", len(lengths), 1))
+        lengths.append(master.journal.log_records)
+        loop.stopped = len(lengths) == 1_000
+
+    always, other = os.pipe()
+    os.close(other)
+    loop._poller.register(always)
+    loop.serve({always: ask_for_more})
+    loop._poller.unregister(always)
+    os.close(always)
+
+    assert 100 <= max(lengths) < 120
 
 
 # --------------------------------------------------------------------------- groups
