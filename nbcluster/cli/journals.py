@@ -62,7 +62,7 @@ def shrink(path: str, keep: int) -> None:
         state.apply(record, now)
         return [record]
 
-    def header() -> bytes:
+    def header() -> journal.Header:
         return rebuild.header_of(machine)
 
     journal.vacuum(path, rebuild.Replay(machine), forget, state.tasks.get, header, now)

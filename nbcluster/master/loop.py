@@ -7,6 +7,7 @@ import math
 import os
 import select
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -303,7 +304,7 @@ class Loop:
                 self.keeper.replenish()
             if self._stop_mode:
                 self._try_to_stop()
-            if self.turns % CLEAN_TURNS == 0 and self._log_is_long():
+            if self._log_is_long():
                 self._clean(BUSY_PORTION)
             elif not ready and wait_ms:
                 self._clean(IDLE_PORTION)
@@ -367,7 +368,7 @@ class Loop:
         """Stop after this turn, or with ``drain`` when the engines have left."""
         self._stop_mode, self._keep, self._why = mode, keep, why
         limit = self.machine.memo.limits.drain_s + 5 if mode == "drain" else 0.0
-        self._stop_by = self.clock.read() + limit
+        self._stop_by = time.monotonic() + limit
 
     def interrupt(self, number: int) -> None:
         """A signal: drain first, stop at once at the second."""
@@ -385,7 +386,7 @@ class Loop:
     def _try_to_stop(self) -> None:
         # On a full disk nothing that ends can be put on record: there is nothing to wait for.
         drained = not self.machine.state.engines or self.disk_is_full
-        if self._stop_mode == "drain" and not drained and self.now < self._stop_by:
+        if self._stop_mode == "drain" and not drained and time.monotonic() < self._stop_by:
             return
         self.stop(self._why)
 
