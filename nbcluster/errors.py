@@ -156,6 +156,11 @@ class UndecodableError(TaskError, TypeError, PicklingError):
 class DependencyError(TaskError):
     """A task named in ``after=`` did not succeed, so this one was not run."""
 
+    @classmethod
+    def of(cls, task: str, dependency: str) -> DependencyError:
+        """Return the error of ``task``, which waited for ``dependency``."""
+        return cls(task, f"was not run: task {dependency}, named in after=, did not succeed.")
+
 
 def crash_text(signal: str, peak_bytes: int) -> str:
     """Return how an executor ended, and the memory it had at most, if that is known."""

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from nbcluster.client.interrupts import SignalSafeLock
+
 log = logging.getLogger(__name__)
 
 #: Seconds a client that is closed waits for callbacks that run.
@@ -23,7 +25,7 @@ class Callbacks:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._lock = threading.Lock()
+        self._lock = SignalSafeLock()
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False

@@ -13,10 +13,12 @@ from typing import Any, Final
 
 import msgspec
 
+from nbcluster.client.after import error_of, sort_out
 from nbcluster.client.asking import ASK_S, AT_ONCE, Asks
 from nbcluster.client.callbacks import Callbacks
 from nbcluster.client.future import Future
 from nbcluster.client.holding import Handles, Held
+from nbcluster.client.interrupts import SignalSafeLock
 from nbcluster.client.link import Link
 from nbcluster.client.outgoing import Call
 from nbcluster.client.setups import Paths
@@ -33,7 +35,7 @@ from nbcluster.errors import (
     from_code,
 )
 from nbcluster.ids import random_id
-from nbcluster.options import CallOptions, task_id
+from nbcluster.options import CallOptions
 from nbcluster.serial.blobs import BlobStore
 from nbcluster.serial.digest import digest_of
 from nbcluster.serial.pack import Packer
@@ -68,14 +70,14 @@ class Client:
         self._retry_on: dict[tuple[type[BaseException], ...], Definition] = {}
         self._expected = 1  #: number of the next `Updates`
         self._packer: Packer | None = None
-        self._paths = Paths(self)
+        self.paths = Paths(self)
         self._sent_at = 0.0
         self.last_stats: dict[str, Any] = {}  #: empty: it was never told
         self._stats_at = 0.0
         self._closed: NbclusterError | None = None
         self.ending: threading.Thread | None = None  #: shuts the cluster down after its work
         self._loss = Loss()
-        self._lock = threading.Lock()
+        self._lock = SignalSafeLock()
         self.echo: Callable[[Ended], None] | None = None
         self.on_broken: Callable[[str], None] | None = None
         self.on_master_lost: Callable[[], None] | None = None
@@ -123,16 +125,18 @@ class Client:
             raise ClosedError("cannot schedule new futures after shutdown")
         packer = self._packer
         assert packer is not None
-        if len(sys.path) != self._paths.length:
-            self._paths.follow()
+        if sys.path != self.paths.seen:
+            self.paths.follow()
         definition = packer.define(fn)
         payload, blobs = packer.dumps_call(args, kwargs)
         digest = digest_of(fn, args, kwargs) if options.key else b""
         known = self._calls.get((id(definition), id(options)))
         call = known[0] if known else self._call(definition, options)
-        after = tuple(task_id(f, "after=") for f in options.after) if options.after else ()
         name = f"{self.id}-{next(self._numbers)}"
         future: Future[Any] = Future(self, name, options.name or definition.name)
+        after: tuple[str, ...] = ()
+        if options.after:
+            after, future._failed_before = sort_out(self, options.after)
         try:
             self._futures[name] = future
             if self._closed is not None:
@@ -162,7 +166,6 @@ class Client:
     def _call(self, definition: Definition, options: CallOptions) -> Call:
         """Return what all calls of this function with these options share."""
         task, needed = options.task, None
-        self._paths.follow()
         if options.retry_on:
             needed = self._retry_on.get(options.retry_on)
             if needed is None:
@@ -197,21 +200,31 @@ class Client:
         return self.packer.loads(ended.payload, ended.blobs, views)
 
     def on_idle(self) -> None:
-        """Tell the master which results nobody holds any more; end with the last handle."""
+        """Tell the master what nobody wants, and which results nobody holds, any more."""
         self.asks.tell()
         gone = self._held.free()
         if gone:
             self._link.send(m.Release(gone))
-        if self.handles.are_gone and not self._futures and self._held.is_empty:
-            self.close()
+
+    @property
+    def is_unneeded(self) -> bool:
+        """Whether the last handle has gone, and nothing is open, asked or held."""
+        is_open = self._futures or not (self.asks.are_answered and self._held.is_empty)
+        return self.handles.are_gone and not is_open
 
     # ------------------------------------------------------------------ asking
 
-    def ask(self, op: str, timeout: float | None = ASK_S, **args: Any) -> Any:
+    def ask(
+        self,
+        op: str,
+        timeout: float | None = ASK_S,
+        on_silence: Callable[[], bool] | None = None,
+        **args: Any,
+    ) -> Any:
         """Ask the master and return its answer, as `Asks.ask`; `ClosedError` after the end."""
         if self._closed is not None:
             raise ClosedError(str(self._closed))
-        return self.asks.ask(op, timeout, args)
+        return self.asks.ask(op, timeout, args, on_silence)
 
     def lost_text(self) -> str:
         """Return what to say when there is no master."""
@@ -230,7 +243,9 @@ class Client:
         self.last_stats, self._stats_at = answer, time.monotonic()
         return {**answer, "age_s": 0.0}
 
-    def cancel(self, tasks: Iterable[str]) -> list[str]:
+    def cancel(
+        self, tasks: Iterable[str], on_silence: Callable[[], bool] | None = None
+    ) -> list[str]:
         """Cancel tasks; return those that were still open."""
         self._link.flush()
         names = list(tasks)
@@ -238,7 +253,7 @@ class Client:
         if self._link.is_lost:
             raise ClusterConnectionError(self.lost_text())
         for first in range(0, len(names), AT_ONCE):
-            done += self.ask("cancel", tasks=names[first : first + AT_ONCE])
+            done += self.ask("cancel", ASK_S, on_silence, tasks=names[first : first + AT_ONCE])
         return done
 
     def settle(self) -> None:
@@ -311,7 +326,7 @@ class Client:
         if isinstance(error, InitializerError) and self.on_broken is not None:
             self.on_broken(error.message)
         if future is not None:
-            future._on_refused(error)
+            future._on_refused(error_of(future, error))
             self._futures.pop(task, None)
 
     def _on_ended(self, future: Future[Any], ended: Ended) -> None:
@@ -353,7 +368,7 @@ class Client:
         self._expected = 1
         self._loss.end()
         if again:
-            self._paths.tell_again()
+            self.paths.tell_again()
             self._watch_all()
 
     def on_lost(self) -> None:
@@ -408,7 +423,7 @@ class Client:
             "this process was forked from the one that uses the cluster; "
             "connect to it anew with nbcluster.connect()"
         )
-        self._lock = threading.Lock()
+        self._lock = SignalSafeLock()
         self._link.disown()
         self.callbacks = Callbacks("nbcluster-callbacks")
         futures, self._futures = self._futures, {}

@@ -12,7 +12,10 @@ from keyword import iskeyword
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
+from msgspec import structs
+
 from nbcluster.calls import pull_name, push_names
+from nbcluster.client.asking import ASK_S
 from nbcluster.client.client import Client
 from nbcluster.client.ending import ask_to_stop, cancel_open, end_with_master
 from nbcluster.client.future import Future
@@ -372,7 +375,10 @@ class Cluster(Tables, concurrent.futures.Executor):
         """
         if mode not in _STOPS:
             raise unknown_option(text("mode", mode), _STOPS, "mode=")
-        answer = ask_to_stop(self._client, mode, keep=keep, owned=self._owned)
+        return self._stop(mode, keep=keep)
+
+    def _stop(self, mode: str, *, keep: bool = False, timeout: float = ASK_S) -> dict[str, Any]:
+        answer = ask_to_stop(self._client, mode, timeout, keep=keep, owned=self._owned)
         if answer["stopped"]:
             self._client.await_end(60.0)
             self.close()

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from nbcluster.errors import ClosedError, ClusterConnectionError, MasterLostError, NbclusterError
+from nbcluster.errors import (
+    ClosedError,
+    ClusterConnectionError,
+    MasterLostError,
+    NbclusterError,
+    NbclusterWarning,
+)
 
 if TYPE_CHECKING:
     from nbcluster.client.client import Client
@@ -31,15 +40,18 @@ def cancel_open(client: Client, futures: list[Future[Any]], *, owned: bool) -> N
     ClusterConnectionError
         If the master of a cluster that goes on is gone; the client is closed.
     """
+    on_silence = partial(_end_halted, client) if owned else None
     try:
-        client.cancel(future.id for future in futures)
+        client.cancel((future.id for future in futures), on_silence)
     except (ClosedError, ClusterConnectionError) as error:
         if not owned:
             client.close()
             raise _not_now(client, error, "its open tasks cannot be cancelled") from None
 
 
-def ask_to_stop(client: Client, mode: str, *, keep: bool, owned: bool) -> dict[str, Any]:
+def ask_to_stop(
+    client: Client, mode: str, timeout: float, *, keep: bool, owned: bool
+) -> dict[str, Any]:
     """Ask the master to stop, and return its answer; a cluster of our own needs none for that.
 
     Raises
@@ -47,9 +59,11 @@ def ask_to_stop(client: Client, mode: str, *, keep: bool, owned: bool) -> dict[s
     ClusterConnectionError
         If the master of somebody else's cluster is gone.
     """
+    # With the other modes what runs counts for more than the end.
+    on_silence = partial(_end_halted, client) if owned and mode == "now" else None
     try:
         if not (owned and client.link.is_lost):
-            answer: dict[str, Any] = client.ask("stop", mode=mode, keep=keep)
+            answer: dict[str, Any] = client.ask("stop", timeout, on_silence, mode=mode, keep=keep)
             return answer
     except (ClosedError, ClusterConnectionError) as error:
         if not (owned and client.link.is_lost):
@@ -59,6 +73,31 @@ def ask_to_stop(client: Client, mode: str, *, keep: bool, owned: bool) -> dict[s
     else:
         client.on_end(MasterLostError(_LOST))
     return {"stopped": True}
+
+
+def _end_halted(client: Client) -> bool:
+    """Kill the master of our own cluster if it was halted: it will never answer. Say whether."""
+    connection, process = client.link.connection, client.link.process
+    if connection is None or not process.is_halted:
+        return False
+    process.kill()
+    warnings.warn(
+        f"the master of cluster {connection.name!r} (pid {connection.pid}) was halted, as by "
+        "SIGSTOP, and could not end the cluster: it was killed, and its engines with it",
+        NbclusterWarning,
+        stacklevel=_levels_to_caller(),
+    )
+    return True
+
+
+def _levels_to_caller() -> int:
+    """Return how many calls of ours lie between `_end_halted` and whoever ends the cluster."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None:
+        if not str(frame.f_globals.get("__name__")).startswith("nbcluster."):
+            break
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _name(client: Client) -> str:

@@ -67,6 +67,8 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
     Thread safe. Results are unpickled in the thread that first asks for them.
     """
 
+    _failed_before: frozenset[str] = frozenset()  #: of ``after=``, when it was submitted
+
     def __init__(self, client: Client | None = None, task: str = "", name: str = "") -> None:
         # As the base class does, but for the condition and who waits on it: most futures end
         # before anybody waits, and to make these costs more than all the rest of a submission.
@@ -86,21 +88,15 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
-        condition = self._own_condition
-        if condition is None:
-            with _birth:
-                condition = self._own_condition
-                if condition is None:
-                    condition = self._make_condition()
-        return condition
-
-    def _make_condition(self) -> threading.Condition:
-        """Make what the base class needs once anybody waits or wants to be called."""
-        self._waiters: list[Any] = []
-        self._done_callbacks: list[Any] = []
-        condition = threading.Condition()
-        self._own_condition = condition  # last: who sees it finds all of them
-        return condition
+        if self._own_condition is None:
+            waiters: list[Any] = []
+            callbacks: list[Any] = []
+            condition = threading.Condition()
+            with _birth:  # nothing is called in here, so no handler of a signal comes in either
+                if self._own_condition is None:
+                    self._waiters, self._done_callbacks = waiters, callbacks
+                    self._own_condition = condition
+        return self._own_condition
 
     @contextmanager
     def _held(self) -> Iterator[threading.Condition]:
@@ -312,8 +308,9 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
 
     def _on_ended(self, news: Ended) -> None:
         """Take in the end of the task; only the first one counts."""
+        is_cancelled = news.state is State.CANCELLED
         with _birth:
-            if self._own_condition is None and news.state is not State.CANCELLED:
+            if self._own_condition is None and not is_cancelled:
                 # Nobody waits and nobody wants to be called: who comes later finds it ended.
                 self._ended = news
                 self._output = None
@@ -323,7 +320,7 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
             if self._state in (CANCELLED_AND_NOTIFIED, FINISHED):
                 return
             self._ended = news
-            if news.state is State.CANCELLED:
+            if is_cancelled:
                 self._state = CANCELLED_AND_NOTIFIED
                 for waiter in self._waiters:
                     waiter.add_cancelled(self)
@@ -355,7 +352,7 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
 
     def _disown(self, error: BaseException) -> None:
         """Fail in silence: in a fork, who waits for it and the callbacks are the parent's."""
-        self._make_condition()
+        self._own_condition = None
         if self._state in (PENDING, RUNNING):
             self._exception, self._state, self._opened = error, FINISHED, True
 

@@ -1,74 +1,188 @@
-"""Ctrl-C while the main thread receives messages for everybody.
+"""Signals that come while the main thread holds what their handlers may need.
 
-A ``KeyboardInterrupt`` may come between any two bytecodes. While the thread only waits, that is
-wanted; while it hands out results, or takes or leaves a lock, it would lose something. So, for as
-long as the main thread leads, SIGINT is noted. It is handled when the thread does not lead any
-more: its handler may be one of the user's, which cancels tasks and waits for that.
+Python runs a handler in the main thread between any two bytecodes, and a user's handler may raise,
+cancel tasks, or wait for a result. If it came while the thread hands out results, or holds a lock,
+something would be lost, or the handler would wait for ever for what lies below it on the stack. So
+signals are noted meanwhile, and handled when nothing of ours is held any more.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from _signal import getsignal as _getsignal  # type: ignore[import-not-found]
 from _signal import signal as _set_handler
+from threading import get_ident
 from types import FrameType
 from typing import Any, Final
 
-_SIGINT: Final = int(signal.SIGINT)
+_NUMBERS: Final = tuple(sorted(int(number) for number in signal.valid_signals()))
+
+#: The handlers as they were found last, and those of them that are written in Python.
+_found: list[Any] = []
+_python: dict[int, Any] = {}
+_main_thread = threading.main_thread().ident
+#: What the main thread is in now.
+_current: Deferral | None = None
 
 
 class InterruptedWaitError(BaseException):
-    """Ends the wait for messages; never leaves `Link.lead`."""
+    """Ends a wait between `Deferral.begin_wait` and `end_wait`; never leaves `Leading.lead`."""
 
 
-class DeferredInterrupt:
-    """Context in which SIGINT is noted; it ends a wait, and is handled after the context."""
+class Deferral:
+    """A time in which the signals that have handlers are noted; made by `defer`."""
 
-    __slots__ = ("_active", "_former", "_frame", "_waiting", "is_noted")
+    __slots__ = ("_count", "_formers", "_is_waiting", "_note", "_noted")
 
     def __init__(self) -> None:
-        self.is_noted = False
-        self._waiting = False
-        self._frame: FrameType | None = None
-        self._former: Any = None
-        self._active = False
+        self._count = 0  #: of `defer` without `end`; 0: what comes is handled at once
+        self._is_waiting = False
+        self._formers: dict[int, Any] = {}
+        self._noted: list[tuple[int, FrameType | None]] = []
 
-    def __enter__(self) -> DeferredInterrupt:
-        if threading.current_thread() is threading.main_thread():
-            former = _getsignal(_SIGINT)
-            if callable(former):  # neither ignored, nor left to the system, nor set from C
-                self._former = former
-                self._active = True
-                _set_handler(_SIGINT, self._note)
+    def __enter__(self) -> Deferral:
         return self
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.is_noted, self._frame = True, frame
-        if self._waiting:
-            self._waiting = False
-            raise InterruptedWaitError
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    @property
+    def has_noted(self) -> bool:
+        """Whether a signal has come."""
+        return bool(self._noted)
 
     def begin_wait(self) -> None:
-        """From now on nothing can be lost: an interrupt raises `InterruptedWaitError`."""
-        self._waiting = True
-        if self.is_noted:
-            self._waiting = False
+        """From now on nothing can be lost: a signal raises `InterruptedWaitError`."""
+        self._is_waiting = True
+        if self._noted:
+            self._is_waiting = False
             raise InterruptedWaitError
 
     def end_wait(self) -> None:
-        """From now on an interrupt is only noted."""
-        self._waiting = False
+        """From now on a signal is only noted."""
+        self._is_waiting = False
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        self._waiting = False
-        if self._active:
-            _set_handler(_SIGINT, self._former)
-            self._active = False
-        return kind is InterruptedWaitError
+    def _begin(self) -> None:
+        global _found, _python  # noqa: PLW0603 - what is known is kept, since to find out costs
+        found = list(map(_getsignal, _NUMBERS))
+        if found != _found:
+            _python = {n: h for n, h in zip(_NUMBERS, found, strict=True) if callable(h)}
+            _found = found
+        self._formers = formers = _python.copy()
+        self._note = note = self._take_note
+        try:
+            # A handler that came before runs in here, and may raise, or set another one.
+            for number in formers:
+                formers[number] = _set_handler(number, note)
+            self._count = 1
+        except BaseException:
+            self._put_back()
+            raise
 
-    def deliver(self) -> bool:
-        """Do what the interrupt would have done, if there was one; return whether there was."""
-        if self.is_noted:
-            self._former(_SIGINT, self._frame)
-        return self.is_noted
+    def _take_note(self, number: int, frame: FrameType | None) -> None:
+        if self._count:
+            self._noted.append((number, frame))
+            if self._is_waiting:
+                self._is_waiting = False
+                raise InterruptedWaitError
+        elif callable(former := self._formers[number]):
+            former(number, frame)
+
+    def _put_back(self) -> None:
+        try:
+            for number, former in self._formers.items():
+                replaced = _set_handler(number, former)
+                if replaced is not self._note:  # somebody has set it meanwhile, or it is back
+                    _set_handler(number, replaced)
+        except BaseException:  # by a handler that is back
+            self._put_back()
+            raise
+
+    def end(self) -> bool:
+        """Undo one `defer`; the last one handles what was noted, and says whether there was any."""
+        global _current  # noqa: PLW0603 - there is one main thread
+        if self._count != 1:
+            self._count -= self._count > 0
+            return False
+        _current = None
+        try:
+            self._put_back()
+        finally:
+            self._count = 0
+            is_noted = bool(self._noted)
+            if is_noted:
+                self._handle_noted()
+        return is_noted
+
+    def _handle_noted(self) -> None:
+        """Call the handlers in the order of their signals; one that raises keeps none back."""
+        try:
+            while self._noted:
+                number, frame = self._noted.pop(0)
+                handler = _getsignal(number)  # the one before may have set another
+                if callable(handler):
+                    handler(number, frame)
+                else:
+                    signal.raise_signal(number)
+        finally:
+            if self._noted:
+                self._handle_noted()
+
+
+_NOTHING: Final = Deferral()
+
+
+def defer() -> Deferral:
+    """Note signals until the `Deferral.end` of what is returned.
+
+    In other threads than the main one, where no handler runs, it does nothing.
+    """
+    global _current  # noqa: PLW0603 - there is one main thread
+    if get_ident() != _main_thread:
+        return _NOTHING
+    if _current is None:
+        deferral = Deferral()
+        deferral._begin()
+        _current = deferral
+    else:
+        deferral = _current
+        deferral._count += 1
+    return deferral
+
+
+class SignalSafeLock:
+    """A lock; while the main thread has it, no handler of a signal runs, which may need it."""
+
+    __slots__ = ("_deferral", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._deferral = _NOTHING
+
+    def __enter__(self) -> None:
+        deferral = defer()
+        self._lock.acquire()
+        self._deferral = deferral
+
+    def __exit__(self, *_: object) -> None:
+        deferral = self._deferral
+        self._lock.release()
+        deferral.end()
+
+
+def _begin_anew() -> None:
+    """In a fork: the thread that forked is the main one, and what was noted is the parent's."""
+    global _current, _main_thread
+    _main_thread, _current = get_ident(), None
+    for number in _NUMBERS:
+        former = handler = _getsignal(number)
+        while isinstance(deferral := getattr(former, "__self__", None), Deferral):
+            former = deferral._formers[number]
+        if former is not handler:
+            _set_handler(number, former)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from nbcluster.client.interrupts import Deferral, InterruptedWaitError, defer
+
 #: After somebody led, the I/O thread keeps away for this long.
 KEEP_AWAY_S: Final = 0.004
 _SLICE_S: Final = 0.5
@@ -38,8 +40,29 @@ class Leading:
         """Whether somebody leads."""
         return self._leader is not None
 
-    def take(self) -> bool:
-        """Lead from now on, if nobody does; an interrupt in the middle must be deferred."""
+    def lead(self, may_lead: Callable[[], bool], receive: Callable[[Deferral], bool]) -> bool:
+        """Lead while ``receive(signals)`` runs, if nobody does, and return what it returns.
+
+        Signals are noted meanwhile. They end a wait, and once nobody leads, their handlers are
+        called; if they raise nothing, it begins anew.
+        """
+        while True:
+            is_done = False
+            signals = defer()
+            try:
+                if may_lead() and self._take():
+                    try:
+                        is_done = receive(signals)
+                    finally:
+                        self._leave()
+            except InterruptedWaitError:
+                pass
+            finally:
+                is_noted = signals.end()
+            if not is_noted:
+                return is_done
+
+    def _take(self) -> bool:
         with self._lock:
             if self._leader is not None:
                 return False
@@ -50,8 +73,7 @@ class Leading:
             self.role.acquire()
         return True
 
-    def leave(self) -> None:
-        """Lead no longer; the same is true of interrupts."""
+    def _leave(self) -> None:
         self.role.release()
         self._led_at = time.monotonic()
         with self._lock:

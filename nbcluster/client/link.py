@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nbcluster.client.greeting import hello_of
-from nbcluster.client.interrupts import DeferredInterrupt
+from nbcluster.client.interrupts import Deferral, SignalSafeLock
 from nbcluster.client.leading import Leading
 from nbcluster.client.listener import Listener
 from nbcluster.client.masterprocess import MasterProcess
@@ -57,7 +57,7 @@ class Link:
         self.connection_file = connection_file
         self.client = client
         self._listener = listener
-        self._lock = threading.Lock()
+        self._lock = SignalSafeLock()
         self._leading = Leading(self.wake)
         self.outgoing = Outgoing()
         self._was_woken = False  #: there may be something to do beside receiving
@@ -211,23 +211,18 @@ class Link:
             wait for the I/O thread.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            is_done = False
-            with DeferredInterrupt() as interrupt:
-                if self._may_lead() and self._leading.take():
-                    try:
-                        is_done = self._receive_until(is_over, deadline, interrupt)
-                    finally:
-                        self._leading.leave()
-            if not interrupt.deliver():
-                return is_done
-            # The user's handler has raised nothing: wait on.
+        is_done = self._leading.lead(
+            self._may_lead, lambda signals: self._receive_until(is_over, deadline, signals)
+        )
+        if self._listener.is_unneeded:
+            self.wake()  # the I/O thread, which may have been told while we led
+        return is_done
 
     def _may_lead(self) -> bool:
         return not (self._closed or self._lost or threading.current_thread() is self._thread)
 
     def _receive_until(
-        self, is_over: Callable[[], bool], deadline: float | None, interrupt: DeferredInterrupt
+        self, is_over: Callable[[], bool], deadline: float | None, signals: Deferral
     ) -> bool:
         while not is_over():
             wait_s = _SLICE_S
@@ -235,16 +230,16 @@ class Link:
                 wait_s = min(wait_s, deadline - time.monotonic())
                 if wait_s <= 0:
                     return False
-            if not self._wait_and_receive(wait_s, interrupt):
+            if not self._wait_and_receive(wait_s, signals):
                 return is_over()
             if self._was_woken:
                 self._listener.on_idle()
                 self._repeat_if_due()
-            if interrupt.is_noted:
+            if signals.has_noted:
                 return False
         return True
 
-    def _wait_and_receive(self, wait_s: float, interrupt: DeferredInterrupt | None) -> bool:
+    def _wait_and_receive(self, wait_s: float, signals: Deferral | None) -> bool:
         """Wait for messages and handle them. Needs the role. False: there is no master."""
         dealer = self._dealer
         if dealer is None or self._closed:
@@ -254,14 +249,14 @@ class Link:
         self._sleeps = True
         with self._lock:
             ready = dealer.ready()
-        if not ready and interrupt is not None and self._is_quick:
+        if not ready and signals is not None and self._is_quick:
             ready = self._look_for_answer(dealer)
         if not ready and not (self.outgoing.can_send and self.welcome is not None):
-            if interrupt is not None:
-                interrupt.begin_wait()
+            if signals is not None:
+                signals.begin_wait()
             got = self._poll(wait_s * 1000)
-            if interrupt is not None:
-                interrupt.end_wait()
+            if signals is not None:
+                signals.end_wait()
             self._sleeps = False
             self._was_woken = not got
             for fd, _ in got:
@@ -348,7 +343,8 @@ class Link:
             if self._leading.keep_away():
                 continue
             self._listener.on_idle()
-            if self._closed:  # by the listener: nobody holds us any more
+            if self._listener.is_unneeded:
+                self._listener.close()
                 return
             with self._leading.role:
                 if self._leading.is_taken:
@@ -409,7 +405,7 @@ class Link:
         self._closed = True
         self._dealer = None  # pyzmq knows by the process id that the socket is not to be closed
         # Other threads of the parent may have held them; there are no others here.
-        self._lock, self._leading = threading.Lock(), Leading(self.wake)
+        self._lock, self._leading = SignalSafeLock(), Leading(self.wake)
         self.process.disown()
         self._wakeup.disown()
 

@@ -17,7 +17,14 @@ class Listener(Protocol):
         """A session was opened; ``again``: after another one was lost."""
 
     def on_idle(self) -> None:
-        """The I/O thread is about to wait."""
+        """Whoever receives is about to wait, or was woken."""
+
+    @property
+    def is_unneeded(self) -> bool:
+        """Whether nobody will ask anything of the link any more."""
+
+    def close(self) -> None:
+        """It is unneeded. Only called by the I/O thread: closing waits for who else receives."""
 
     def on_lost(self) -> None:
         """The master is gone; a new one is looked for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 from contextlib import suppress
 
@@ -36,6 +37,22 @@ class MasterProcess:
                 await_readable(fd, timeout_s)
             finally:
                 os.close(fd)
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether it is a child of this process that was halted, as by SIGSTOP.
+
+        One that is only busy, for however long, is not; of others' children it cannot be seen.
+        """
+        with suppress(OSError, AttributeError):  # AttributeError: the system has no such things
+            look = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PIDFD, self.fd, look) is not None
+        return False
+
+    def kill(self) -> None:
+        """End it at once."""
+        with suppress(OSError):  # it has ended, or another thread has closed the descriptor
+            signal.pidfd_send_signal(self.fd, signal.SIGKILL)
 
     def disown(self) -> None:
         """Let go of it without closing: the descriptor is the parent's."""

@@ -39,6 +39,7 @@ def set_up(
 
 def begin_set_up(client: Client, fn: Callable[..., Any], args: tuple[Any, ...]) -> int:
     """As `set_up`, without waiting for it; return the version to wait for."""
+    client.paths.follow()
     names = args[0] if fn is push_names else INITIALIZER if fn is initialize else ()
     version: int = client.ask("setup", **_order(client, fn, args, list(names)))
     return version
@@ -71,16 +72,13 @@ class Paths:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._seen = list(sys.path)
-        self.length = len(self._seen)  #: of ``sys.path`` as it was followed last
+        self.seen = list(sys.path)  #: ``sys.path`` as it was followed last
         self._orders: list[dict[str, Any]] = []
 
     def follow(self) -> None:
         """Send the directories that are new in ``sys.path`` ahead of what is submitted next."""
         now = list(sys.path)
-        if now == self._seen:
-            return
-        known = set(self._seen)
+        known = set(self.seen)
         front: list[str] = []
         back: list[str] = []
         side = front
@@ -95,7 +93,7 @@ class Paths:
             self._orders.append(order)
             self._client.asks.order("setup", order)
         # Last, since another thread that finds it seen relies on its being sent.
-        self._seen, self.length = now, len(now)
+        self.seen = now
 
     def tell_again(self) -> None:
         """Send all again: a master that went may not have put them on record."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import logging
 import math
 import time
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from nbcluster.client.explaining import explain
+from nbcluster.client.interrupts import defer
 from nbcluster.errors import NbclusterError
 
 if TYPE_CHECKING:
@@ -57,17 +58,55 @@ def await_end(client: Client, future: Future[Any], timeout: float | None) -> Non
         if not future.done():
             # Another thread receives: it will tell us. The main thread stays interruptible.
             rest = None if some is None else max(0.0, some - time.monotonic())
-            concurrent.futures.wait((future,), rest)
+            _sleep(future, rest)
         if future.done() or time.monotonic() >= deadline:
             return
         if not is_told and deadline - time.monotonic() > 1.0:
             is_told = _tell_if_stuck(client, future)
 
 
+class _Waiter:
+    """Is told by a future that it has ended."""
+
+    def __init__(self) -> None:
+        self.told: SimpleQueue[None] = SimpleQueue()
+
+    def add_result(self, _: Future[Any]) -> None:
+        self.told.put(None)
+
+    add_exception = add_cancelled = add_result
+
+
+def _sleep(future: Future[Any], timeout: float | None) -> None:
+    """Wait as `concurrent.futures.wait`, but let no handler of a signal find the future locked."""
+    waiter: Any = _Waiter()
+    with defer(), future._condition:
+        if future.done():
+            return
+        future._waiters.append(waiter)
+    try:
+        with contextlib.suppress(Empty):
+            waiter.told.get(timeout=timeout)
+    finally:
+        with defer(), future._condition:
+            future._waiters.remove(waiter)
+
+
 def _tell_if_stuck(client: Client, future: Future[Any]) -> bool:
     """Say why the task cannot run, if that is so; return whether it is."""
     if client.link.is_lost:
         return False  # that is told by itself
+    connection = client.link.connection
+    if connection is not None and client.link.process.is_halted:
+        log.warning(
+            "the master of cluster %r is halted, as by SIGSTOP, and task %s (%s) is waited for; "
+            "it goes on with: kill -CONT %d",
+            connection.name,
+            future.id,
+            future.name,
+            connection.pid,
+        )
+        return True
     with contextlib.suppress(NbclusterError):
         known = client.ask("why", timeout=1.0, task=future.id)
         if known.get("stuck"):

@@ -10,6 +10,7 @@ import subprocess
 import weakref
 
 from nbcluster import errors
+from nbcluster.client.asking import SILENT_S
 from nbcluster.client.client import Client
 from nbcluster.client.cluster import Cluster
 from nbcluster.transport.rundir import ClusterDir
@@ -109,7 +110,8 @@ def _at_exit() -> None:
     for cluster in list(open_clusters):
         with contextlib.suppress(errors.NbclusterError):
             if cluster._owned:
-                cluster.stop()
+                # One that is busy is not waited for: it will find its owner gone.
+                cluster._stop("now", timeout=SILENT_S)
             else:
                 cluster.close()
     take_in_dead()

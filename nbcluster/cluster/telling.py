@@ -31,10 +31,14 @@ def tell_resumed(cluster: Cluster, chosen: StartOptions) -> None:
     counts = cluster.stats()
     open_tasks = counts["pending"] + counts["running"] + counts["retrying"]
     ended = counts["succeeded"] + counts["failed"] + counts["cancelled"]
-    as_before = "engines" not in chosen.chosen
+    is_unsaid = "engines" not in chosen.chosen
     # In the first epoch somebody else was quick to submit.
-    if counts["epoch"] > 1 and (open_tasks or ended or as_before):
-        engines = f"engines: {counts['engines']}, as before; " if as_before else ""
+    if counts["epoch"] > 1 and (open_tasks or ended or is_unsaid):
+        engines = ""
+        if is_unsaid:  # a journal of an older version does not tell how many there were
+            is_default = "engines" in cluster._client.ask("info")["unsaid"]
+            whence = "the default" if is_default else "as before"
+            engines = f"engines: {counts['engines']}, {whence}; "
         print(  # noqa: T201 - who starts a cluster should know that it is not empty
             f"cluster {cluster.name!r} goes on where its last master ended: "
             f"{engines}open tasks: {open_tasks}, ended ones: {ended}",

@@ -20,6 +20,8 @@ from nbcluster.errors import (
 
 #: Seconds after which a client refused for want of room may try again.
 RETRY_AFTER_S = 1.0
+#: Recognised tasks whose own ids are known: ``after=`` has them until the client hears the other.
+ALIASES = 10_000
 
 
 def decide_submissions(
@@ -120,6 +122,8 @@ def _decide_special(
         _recognise(state, memo, client, new, template, news)
         step.garbage.extend(new.blobs)  # those of the task that has the key count
         return
+    if memo.aliases:
+        new.after = tuple(memo.aliases.get(d, d) for d in new.after)
     missing = [d for d in new.after if d not in state.tasks]
     if missing:
         refuse(news, new.id, UnknownIdError("task", missing[0], "after= names it."))
@@ -155,6 +159,9 @@ def _recognise(
         refuse(news, new.id, KeyReusedError(new.key, task.id))
         return
     news.aliases.append((new.id, task.id))
+    memo.aliases[new.id] = task.id
+    if len(memo.aliases) > ALIASES:
+        del memo.aliases[next(iter(memo.aliases))]
     if task.state in TERMINAL:
         news.ended.append(ended(task))
     else:
@@ -193,8 +200,7 @@ def no_attempt_failure(
 
 def dependency_failure(task: Task, dependency: str) -> r.Failed:
     """Return the record of a task whose dependency did not succeed."""
-    message = f"was not run: task {dependency}, named in after=, did not succeed."
-    return no_attempt_failure(task, Cause.PERMANENT, DependencyError(task.id, message))
+    return no_attempt_failure(task, Cause.PERMANENT, DependencyError.of(task.id, dependency))
 
 
 def tell_ended(memo: Memo, task: Task, step: Step) -> None:

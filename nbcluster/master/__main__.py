@@ -118,7 +118,8 @@ def _as_before(config: MasterConfig, groups: dict[str, GroupWanted]) -> MasterCo
     if last is None:
         return config
     known = {"engines": last.engines, "slots": last.slots, "group": group}
-    return msgspec.structs.replace(config, **{name: known[name] for name in config.unsaid})
+    changes = {name: known[name] for name in config.unsaid}
+    return msgspec.structs.replace(config, **changes, unsaid=())
 
 
 def _open(

@@ -30,7 +30,9 @@ class MasterConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "INFO"
     owner_fd: int = -1  #: reading end of a pipe that the owner holds open; -1: nobody owns it
     owner_pid: int = 0
-    unsaid: tuple[str, ...] = ()  #: of engines, group and slots what the journal may know better
+    #: Of engines, group and slots what nobody has said: the default holds. At the start the journal
+    #: may know better.
+    unsaid: tuple[str, ...] = ()
 
     @property
     def start_call(self) -> str:

@@ -15,7 +15,6 @@ import mmap
 import os
 import secrets
 import sys
-import threading
 from collections.abc import Iterable, Set
 from contextlib import suppress
 from itertools import count
@@ -84,7 +83,6 @@ class BlobStore:
         self.owner = owner
         self._numbers = count(1)
         self._mapped: WeakKeyDictionary[mmap.mmap, str] = WeakKeyDictionary()
-        self._lock = threading.Lock()
 
     def write(self, buffer: Buffer) -> str:
         """Store a copy of ``buffer``, which must be contiguous, and return its name.
@@ -129,8 +127,7 @@ class BlobStore:
             raise BlobGoneError(name) from None
         if mapped is None:
             return memoryview(b"")
-        with self._lock:
-            self._mapped[mapped] = name
+        self._mapped[mapped] = name  # no lock: a handler of a signal may come in here, and map
         return memoryview(mapped)
 
     def map_ahead(self, names: Iterable[str]) -> list[memoryview] | None:
@@ -161,8 +158,7 @@ class BlobStore:
         mapped = _mapping_of(view)
         if mapped is None or len(mapped) != view.nbytes:
             return None
-        with self._lock:
-            old = self._mapped.get(mapped)
+        old = self._mapped.get(mapped)
         if old is None:
             return None
         path, name = self._new_path()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -53,7 +52,6 @@ class Packer:
         self._classes: dict[tuple[type, ...], Definition] = {}
         self._notes: dict[tuple[str, str], str] = {}
         self._told: set[tuple[str, str]] = set()
-        self._lock = threading.Lock()
 
     def define(self, fn: Any) -> Definition:
         """Return the definition of a callable; the same object while nothing of it changed.
@@ -125,10 +123,9 @@ class Packer:
 
     def notes(self) -> list[str]:
         """Return, once, a line for each large value that a function captured since last time."""
-        with self._lock:
-            lines = list(self._notes.values())
-            self._notes.clear()
-            return lines
+        # No lock: a handler of a signal may come in here, and submit.
+        lines = [self._notes.pop(key, "") for key in list(self._notes)]
+        return [line for line in lines if line]
 
     def _dumps_call(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -176,12 +173,11 @@ class Packer:
         for captured, size in sizes.items():
             key = name, captured
             if size > NOTE_BYTES and key not in self._told:
-                with self._lock:
-                    self._told.add(key)
-                    self._notes[key] = (
-                        f"{name} captures `{captured}`, {size / 1e6:.0f} MB; "
-                        "it is sent with the function"
-                    )
+                self._told.add(key)
+                self._notes[key] = (
+                    f"{name} captures `{captured}`, {size / 1e6:.0f} MB; "
+                    "it is sent with the function"
+                )
 
 
 def _at_home(prints: Prints, values: Values) -> None:

@@ -18,6 +18,7 @@ import nbcluster
 from nbcluster import Cluster
 from nbcluster.client import silence
 from nbcluster.cluster.owning import take_in_dead
+from nbcluster.errors import DependencyError, UnknownIdError
 from nbcluster.transport.rundir import cluster_dir
 from tests.conftest import Up
 from tests.helpers import eventually
@@ -325,3 +326,16 @@ def test_a_running_task_shows_its_progress_message(up: Up, gate: Path) -> None:
     gate.touch()
     future.result(END_S)
     assert "a quarter" not in repr(future)
+
+
+def test_a_task_may_be_named_in_after_when_its_cluster_has_forgotten_it(up: Up) -> None:
+    cluster = up(1, retention=0.01)
+    good, bad = cluster.submit(len, "ab"), cluster.submit(calls.divide, 1, 0)
+    assert (good.result(END_S), type(bad.exception(END_S))) == (2, ZeroDivisionError)
+    eventually(lambda: cluster.tasks().empty)
+
+    assert cluster.options(after=good).submit(abs, -3).result(END_S) == 3
+    with pytest.raises(DependencyError, match=bad.id):
+        cluster.options(after=[good, bad]).submit(abs, -3).result(END_S)
+    with pytest.raises(UnknownIdError, match=good.id):
+        cluster.options(after=good.id).submit(abs, -3).result(END_S)

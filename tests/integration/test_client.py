@@ -196,6 +196,19 @@ def test_run_calls_once_on_every_engine(cluster: Cluster) -> None:
     assert pids == cluster.engines().pid.to_dict()
 
 
+def test_what_fails_in_run_and_pull_is_no_dead_letter(cluster: Cluster) -> None:
+    before, known = set(cluster.dead_letters().index), set(cluster.tasks("failed").index)
+
+    with pytest.raises(ZeroDivisionError):
+        cluster.run(calls.divide, 1, 0)
+    with pytest.raises(NameError):
+        cluster.pull("never_pushed")
+
+    failed = set(cluster.tasks("failed").index) - known
+    assert failed
+    assert set(cluster.dead_letters().index) == before
+
+
 def test_a_cluster_is_reached_by_name_connection_file_and_address(cluster: Cluster) -> None:
     where = Path(cluster.directory)
     address = read_connection(where / "connection.json").address

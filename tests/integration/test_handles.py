@@ -89,6 +89,24 @@ def test_options_and_remote_functions_hold_the_connection(one: Cluster) -> None:
     until_held(before)
 
 
+def test_a_thread_that_receives_does_not_close_the_connection_that_it_uses(one: Cluster) -> None:
+    before = held()
+    handles = [nbcluster.connect(one.name)]
+    client = handles[0]._client
+    closed: list[bool] = []
+
+    def is_over() -> bool:
+        closed.append(client.is_closed)
+        handles.clear()  # the last one: this thread is woken
+        return len(closed) > 1
+
+    assert client.wait_for(is_over, END_S)
+
+    assert closed == [False, False]
+    eventually(lambda: client.is_closed)
+    until_held(before)
+
+
 # --------------------------------------------------------------------------- attaching
 
 

@@ -76,16 +76,25 @@ def test_a_module_of_a_directory_that_was_added_after_the_start_is_found(
     assert {(path[0], path[-1]) for path in paths} == {(str(front), str(back))}
 
 
-def test_a_path_that_was_replaced_by_another_one_is_followed_with_the_next_function(
+def test_a_path_that_was_replaced_by_another_one_is_followed(
     one: Cluster, library: Library
 ) -> None:
-    sys.path[-1:] = [sys.path[-1], str(library("late_first", ""))]
-    one.submit(len, "ab").result(END_S)
-    other = library("late_other", "def call():\n    return 'other'\n")
-    sys.path[-1] = str(other)
+    sys.path.append(str(library("late_first", "def call():\n    return 'first'\n")))
+    assert one.submit(import_and_call, "late_first").result(END_S) == "first"
 
-    call = importlib.import_module("late_other").call
-    assert one.submit(call).result(END_S) == "other"
+    sys.path[-1] = str(library("late_other", "def call():\n    return 'other'\n"))
+
+    assert one.submit(import_and_call, "late_other").result(END_S) == "other"
+
+
+def test_what_is_pushed_is_found_in_a_directory_that_was_added_after_the_start(
+    one: Cluster, library: Library
+) -> None:
+    sys.path.append(str(library("late_pushed", "class Late:\n    value = 3\n")))
+
+    one.push({"late": importlib.import_module("late_pushed").Late()}, END_S)
+
+    assert [late.value for late in one.pull("late", END_S).values()] == [3]
 
 
 def test_what_is_no_directory_is_not_sent(one: Cluster, library: Library, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import nbcluster
 from nbcluster import Cluster
 from nbcluster.cli import main
 from nbcluster.cluster.owning import take_in_dead
+from nbcluster.core.machine import Machine
 from nbcluster.errors import (
     ClosedError,
     ClusterConnectionError,
@@ -27,6 +28,8 @@ from nbcluster.errors import (
     TaskKeptError,
     TaskLostError,
 )
+from nbcluster.journal import Journal
+from nbcluster.master.rebuild import Replay
 from nbcluster.transport.rundir import cluster_dir
 from nbcluster.wire import messages as m
 from tests.conftest import Up
@@ -388,6 +391,20 @@ def test_a_start_that_goes_on_has_as_many_engines_as_there_were_or_were_asked_fo
         stop_and_keep(again)
     with nbcluster.start(name="kept") as third:
         assert len(third.engines()) == (wanted or 2)
+
+
+def test_a_start_on_a_journal_that_knows_no_number_of_engines_says_that_it_is_the_default(
+    home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path, machine = tmp_path / "journal.db", Machine()
+    with Journal(str(path)) as journal:  # as an older version left it
+        journal.replay(Replay(machine))
+        epoch = journal.begin_epoch()
+        journal.commit(machine.begin(epoch, time.time()), epoch, time.time())
+
+    for whence in ("the default", "as before"):
+        with nbcluster.start(name="kept", journal=path):
+            assert f"engines: 4, {whence};" in capfd.readouterr().err
 
 
 def test_a_start_that_goes_on_has_the_engines_that_were_scaled_and_no_group_of_its_own(

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from nbcluster.client import client as module
 from nbcluster.client.client import Client
+from nbcluster.client.future import Future
 from nbcluster.core.model import Definition, Ended, State
+from nbcluster.errors import DependencyError, UnknownIdError
 from nbcluster.options import CallOptions
 from nbcluster.serial.blobs import BlobStore
 from nbcluster.serial.digest import digest_of
 from nbcluster.serial.pack import Packer
 from nbcluster.wire import messages as m
+from tests.helpers import eventually
 
 
 @pytest.fixture
@@ -41,10 +45,10 @@ def test_functions_kept_for_their_next_call_are_bounded_by_bytes(
     assert kept[7] == ["h4", "h5", "h6", "h7"]
 
 
-def ended(task: str) -> Ended:
+def ended(task: str, state: State = State.SUCCEEDED) -> Ended:
     """Return the end of a task that returned 1."""
     payload = pickle.dumps(1, 5)
-    return Ended(task, State.SUCCEEDED, "", 1, 0, 0, "e", 0.0, 0.0, 0.0, payload)
+    return Ended(task, state, "", 1, 0, 0, "e", 0.0, 0.0, 0.0, payload)
 
 
 def test_a_future_whose_end_could_not_be_taken_in_is_asked_for_again(client: Client) -> None:
@@ -73,3 +77,52 @@ def test_only_a_call_with_a_key_has_a_digest(client: Client) -> None:
 
     assert plain.digest == b""
     assert keyed.digest == digest_of(len, ("ab",), {})
+
+
+def submit(client: Client, *after: object) -> Future[int]:
+    return client.submit(CallOptions(after=after), len, ("ab",), {})
+
+
+def test_what_is_known_to_have_succeeded_is_not_waited_for(client: Client, tmp_path: Path) -> None:
+    other = Client(tmp_path / "other.json")
+    other._packer = client.packer
+    good, bad, still, foreign = submit(client), submit(client), submit(client), submit(other)
+    client._on_updates(m.Updates(1, 0, [ended(good.id), ended(bad.id, State.FAILED)], [], [], []))
+    other._on_updates(m.Updates(1, 0, [ended(foreign.id)], [], [], []))
+
+    submit(client, good, bad, still, foreign, "name")
+
+    task, _ = client.link.outgoing._tasks[-1]
+    assert task.after == (bad.id, still.id, foreign.id, "name")
+
+
+def test_what_is_known_to_have_failed_counts_as_such_though_the_master_has_forgotten_it(
+    client: Client,
+) -> None:
+    bad, stopped, still = submit(client), submit(client), submit(client)
+    ends = [ended(bad.id, State.FAILED), ended(stopped.id, State.CANCELLED)]
+    client._on_updates(m.Updates(1, 0, ends, [], [], []))
+    futures = [submit(client, bad, stopped, still) for _ in range(3)]
+
+    refused: list[tuple[str, str, tuple[str | int | float, ...]]] = [
+        (future.id, "UnknownIdError", ("task", before.id, ""))
+        for future, before in zip(futures, (bad, stopped, still), strict=True)
+    ]
+    client._on_updates(m.Updates(2, 0, [], [], [], refused))
+
+    errors = [future.exception(0) for future in futures]
+    assert list(map(type, errors)) == [DependencyError, DependencyError, UnknownIdError]
+    assert f"task {bad.id}, named in after=, did not succeed" in str(errors[0])
+
+
+def test_a_client_is_needed_for_as_long_as_a_question_waits(client: Client) -> None:
+    client.handles.lease()  # and let it go
+    assert client.is_unneeded
+
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(client.ask, "names", 20.0)
+        eventually(lambda: not client.is_unneeded)
+        client.asks.on_reply(m.Reply(1, "told"))
+
+    assert answer.result() == "told"
+    assert client.is_unneeded

@@ -7,6 +7,7 @@ import pytest
 
 from nbcluster.core import events as e
 from nbcluster.core import records as r
+from nbcluster.core import submitting
 from nbcluster.core.model import Run, Verdict
 from nbcluster.options import Backoff
 from tests.unit.core.story import CLIENT, Story, only, orders, refused, told
@@ -297,6 +298,32 @@ def test_what_comes_after_a_failed_task_fails_at_once(story: Story) -> None:
 
 def test_what_comes_after_an_unknown_task_is_refused(story: Story) -> None:
     assert refused(story.submit("b", after=("nobody",))) == ["UnknownIdError"]
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_what_was_recognised_by_its_key_is_known_by_its_own_id_too(
+    story: Story, has_ended: bool
+) -> None:
+    story.engine()
+    first = only(story.submit("a", key="k"))
+    if has_ended:
+        story.finish(first)
+    story.submit("again", key="k")
+
+    step = story.submit("b", after=("again",))  # the client has not yet heard of the other id
+
+    assert only(step if has_ended else story.finish(first)).task == "b"
+
+
+def test_the_own_ids_of_recognised_tasks_are_not_kept_for_ever(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submitting, "ALIASES", 2)
+    story.submit("a", key="k")
+    for n in range(4):
+        story.submit(f"again{n}", key="k")
+
+    assert story.machine.memo.aliases == {"again2": "a", "again3": "a"}
 
 
 def test_a_dependent_that_was_cancelled_stays_so(story: Story) -> None:

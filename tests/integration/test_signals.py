@@ -1,0 +1,103 @@
+"""Handlers of signals that use the cluster, whatever the main thread does with it at the time."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pytest
+
+from nbcluster import Cluster
+from nbcluster.client.interrupts import defer
+from tests.helpers import eventually
+
+END_S: Final = 20.0
+
+
+@pytest.mark.parametrize(
+    ("what", "how", "sign"),
+    [
+        ("submit", "handle_waiting", "SIGUSR1"),
+        ("result", "handle_waiting", "SIGTERM"),
+        ("map_", "handle_waiting", "SIGALRM"),
+        ("led_by_another", "handle_waiting", "SIGINT"),
+        ("as_completed", "handle_submitting", "SIGUSR1"),  # what that holds is not ours
+    ],
+)
+def test_handlers_may_use_the_cluster_whenever_they_come(
+    cluster: Cluster, what: str, how: str, sign: str
+) -> None:
+    command = [sys.executable, "-m", "tests.integration.stormed", cluster.name, sign, what, how]
+
+    said = subprocess.run(
+        [*command, "1.5"], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert said.returncode == 0, said.stderr
+    assert int(said.stdout) > 20
+
+
+@contextmanager
+def handled_by(handler: Callable[..., Any]) -> Iterator[None]:
+    """Have SIGUSR1 handled by ``handler``."""
+    former = signal.signal(signal.SIGUSR1, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+
+
+def test_a_handler_comes_at_once_while_a_result_is_waited_for(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbcluster.client.link._SLICE_S", 60.0)
+    monkeypatch.setattr("nbcluster.client.silence.STUCK_S", 60.0)
+    endless, main = cluster.submit(time.sleep, 600), threading.get_ident()
+    leading = cluster._client.link._leading
+    eventually(endless.running)  # no news of it will end the wait
+
+    def send() -> None:
+        eventually(lambda: leading.is_taken)
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    thread = threading.Thread(target=send)
+    with handled_by(lambda *_: endless.cancel()):  # it waits for the master's answer
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(concurrent.futures.CancelledError):
+            endless.result(END_S)
+        assert time.monotonic() - began < END_S / 2
+    thread.join()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_has_the_handlers_as_they_were() -> None:
+    """Another thread forks while the main one notes signals."""
+    seen: list[int] = []
+
+    def fork() -> int:
+        pid = os.fork()
+        if pid == 0:
+            signal.raise_signal(signal.SIGUSR1)
+            with defer():
+                signal.raise_signal(signal.SIGUSR1)
+                is_noted = len(seen) == 1
+            os._exit(0 if is_noted and len(seen) == 2 else 1)
+        return pid
+
+    with handled_by(lambda number, _: seen.append(number)), ThreadPoolExecutor(1) as threads:
+        with defer():
+            pid = threads.submit(fork).result(END_S)
+        _, status = os.waitpid(pid, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert seen == []
