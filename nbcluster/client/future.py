@@ -48,6 +48,12 @@ _OVER = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
 #: Output of a running task that is kept for ``stdout`` and ``stderr``, in bytes for each.
 OUTPUT_LIMIT = 1 << 20
 
+#: What waiters of the standard library are told.
+_TOLD: dict[State | None, str] = {
+    State.SUCCEEDED: "add_result",
+    State.CANCELLED: "add_cancelled",
+}
+
 
 class Future(Facts, concurrent.futures.Future[T], Generic[T]):
     """The result of a task that is, or will be, run on an engine.
@@ -320,20 +326,18 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
             if self._state in (CANCELLED_AND_NOTIFIED, FINISHED):
                 return
             self._ended = news
-            if is_cancelled:
-                self._state = CANCELLED_AND_NOTIFIED
-                for waiter in self._waiters:
-                    waiter.add_cancelled(self)
-            else:
-                self._state = FINISHED
-                for waiter in self._waiters:
-                    if news.state is State.SUCCEEDED:
-                        waiter.add_result(self)
-                    else:
-                        waiter.add_exception(self)
-            condition.notify_all()
+            self._end(condition, CANCELLED_AND_NOTIFIED if is_cancelled else FINISHED)
         self._output = None
         self._invoke_callbacks()
+
+    def _end(self, condition: threading.Condition, state: str) -> None:
+        """Tell whoever waits. Needs the condition."""
+        self._state = state
+        ended = None if self._ended is None else self._ended.state
+        told = _TOLD.get(ended, "add_exception")
+        for waiter in self._waiters:
+            getattr(waiter, told)(self)
+        condition.notify_all()
 
     def _invoke_callbacks(self) -> None:
         invoke = super()._invoke_callbacks  # type: ignore[misc]
@@ -344,11 +348,12 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
 
     def _on_refused(self, error: BaseException) -> None:
         """Take in that the task was not accepted, or will never be heard of again."""
-        with self._held():
+        with self._held() as condition:
             if self._state in (CANCELLED_AND_NOTIFIED, FINISHED):
                 return
-            self._opened = True
-        self.set_exception(error)
+            self._exception, self._opened = error, True
+            self._end(condition, FINISHED)
+        self._invoke_callbacks()
 
     def _disown(self, error: BaseException) -> None:
         """Fail in silence: in a fork, who waits for it and the callbacks are the parent's."""
