@@ -35,7 +35,8 @@ def decide_cancel(
     """Cancel tasks, whatever they do. What runs is stopped; its result counts no more."""
     held: set[str] = set()
     kills: list[KillOrder] = []
-    for name in event.tasks:
+    for asked in event.tasks:
+        name = memo.aliases.get(asked, asked)
         task = state.tasks.get(name)
         if task is None or task.state in TERMINAL:
             continue

@@ -23,6 +23,18 @@ def test_a_waiting_task_is_cancelled_and_leaves_its_queue(story: Story) -> None:
     assert len(story.state.queues["default"]) == 1
 
 
+def test_a_task_is_cancelled_by_the_id_it_was_submitted_with_before_its_key_was_recognised(
+    story: Story,
+) -> None:
+    story.submit("t", key="k")
+    story.submit("again", key="k")
+
+    step = story.cancel("again")
+
+    assert [n.task for n in told(step)] == ["t"]
+    assert story.seen("t") == "cancelled"
+
+
 def test_a_running_task_is_cancelled_at_once_and_stopped(story: Story) -> None:
     story.engine()
     run = only(story.submit("t"))
