@@ -209,7 +209,7 @@ def _serve(config: MasterConfig, loop: Loop, poller: select.poll) -> None:
             others[owner] = others[config.owner_fd]
     for fd in others:
         poller.register(fd, select.POLLIN)
-    loop.sessions.attend(poller, others, loop.post)
+    loop.sessions.attend(poller, others, loop.sender.post)
     try:
         loop.serve(others)
     except FencedError as error:

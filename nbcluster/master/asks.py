@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -20,10 +20,8 @@ from nbcluster.errors import (
     OptionError,
     UnknownIdError,
 )
+from nbcluster.master.shell import Shell
 from nbcluster.wire import messages as m
-
-if TYPE_CHECKING:
-    from nbcluster.master.loop import Loop
 
 #: An answer that is known once the turn was decided and is durable; None: not yet.
 Answer = Callable[[], Any]
@@ -40,8 +38,8 @@ def _columns(names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> dict[st
     return {name: list(column) for name, column in zip(names, columns, strict=True)}
 
 
-def _task(loop: Loop, name: str) -> Task:
-    task = loop.machine.state.tasks.get(name)
+def _task(shell: Shell, name: str) -> Task:
+    task = shell.machine.state.tasks.get(name)
     if task is None:
         raise UnknownIdError("task", name, "It was forgotten by retention, or never was.")
     return task
@@ -50,12 +48,12 @@ def _task(loop: Loop, name: str) -> Task:
 # --------------------------------------------------------------------------- tables
 
 
-def tasks(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def tasks(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Page of the table of tasks: ``state``, ``limit``, and ``after``, from the page before."""
-    state, memo = loop.machine.state, loop.machine.memo
+    state, memo = shell.machine.state, shell.machine.memo
     limit = min(int(args.get("limit", PAGE)), PAGE)
-    found = list(islice(views.select_tasks(state, args.get("state"), _place(loop, args)), limit))
-    rows = (views.task_row(state, memo, task, loop.now) for task in found)
+    found = list(islice(views.select_tasks(state, args.get("state"), _place(shell, args)), limit))
+    rows = (views.task_row(state, memo, task, shell.now) for task in found)
     answer = {
         "columns": _columns(views.TASK_COLUMNS, rows),
         "after": _cursor(found[-1]) if found and len(found) == limit else None,
@@ -68,23 +66,23 @@ def _cursor(task: Task) -> tuple[str, int]:
     return task.id, task.seq
 
 
-def _place(loop: Loop, args: dict[str, Any]) -> int:
+def _place(shell: Shell, args: dict[str, Any]) -> int:
     name, seq = args.get("after") or ("", 0)
-    task = loop.machine.state.tasks.get(str(name))
+    task = shell.machine.state.tasks.get(str(name))
     return int(seq) if task is None else task.seq
 
 
-def attempts(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def attempts(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Page of the attempts of one ``task``, or of all, ``after`` those of the page before."""
-    name, place = args.get("task"), _place(loop, args)
+    name, place = args.get("task"), _place(shell, args)
 
     def answer() -> dict[str, Any]:
         rows: list[tuple[Any, ...]] = []
         if name is not None:
-            rows += views.attempt_rows(_task(loop, str(name)))
+            rows += views.attempt_rows(_task(shell, str(name)))
             return {"columns": _columns(views.ATTEMPT_COLUMNS, rows), "after": None}
         size, after = 0, None
-        chosen = views.select_tasks(loop.machine.state, None, place)
+        chosen = views.select_tasks(shell.machine.state, None, place)
         for number, task in enumerate(chosen, 1):
             for row in views.attempt_rows(task):
                 rows.append(row)
@@ -97,24 +95,24 @@ def attempts(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> A
     return answer
 
 
-def engines(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def engines(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Table of engines."""
-    return lambda: _columns(views.ENGINE_COLUMNS, views.engine_rows(loop.machine.state, loop.now))
+    return lambda: _columns(views.ENGINE_COLUMNS, views.engine_rows(shell.machine.state, shell.now))
 
 
-def dead_letters(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def dead_letters(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Table of dead letters."""
-    return lambda: _columns(views.DEAD_LETTER_COLUMNS, views.dead_letter_rows(loop.machine.state))
+    return lambda: _columns(views.DEAD_LETTER_COLUMNS, views.dead_letter_rows(shell.machine.state))
 
 
-def events(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def events(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Page of the events of the turns after ``seq``; ``seq`` of the answer: go on from there."""
     after = int(args.get("seq", 0))
 
     def answer() -> dict[str, Any]:
         rows: list[tuple[Any, ...]] = []
         seq = None
-        for turn in loop.journal.turns(after, PAGE_TURNS):
+        for turn in shell.journal.turns(after, PAGE_TURNS):
             rows += history.events(turn.seq, turn.at, turn.records)
             seq = turn.seq
             if len(rows) >= PAGE:
@@ -124,14 +122,14 @@ def events(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Ans
     return answer
 
 
-def stats(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def stats(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Counters of the cluster."""
-    return lambda: views.counters(loop.machine.state) | loop.counters()
+    return lambda: views.counters(shell.machine.state) | shell.counters()
 
 
-def find(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def find(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Id of the task of that id, or the latest of that name."""
-    state, wanted = loop.machine.state, str(args["task"])
+    state, wanted = shell.machine.state, str(args["task"])
     if wanted not in state.tasks:
         named = [t.id for t in state.tasks.values() if views.name_of(state, t) == wanted]
         if not named:
@@ -142,86 +140,86 @@ def find(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answe
     return lambda: answer
 
 
-def names(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def names(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Names of those of the ``tasks`` that are known, by id."""
-    state = loop.machine.state
+    state = shell.machine.state
     known = [state.tasks[name] for name in args["tasks"] if name in state.tasks]
     answer = {task.id: views.name_of(state, task) for task in known}
     return lambda: answer
 
 
-def why(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def why(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Why a task is not running, in words, and what its history is."""
 
     def answer() -> dict[str, Any]:
-        task = _task(loop, str(args["task"]))
+        task = _task(shell, str(args["task"]))
         return {
             "state": task.state,
-            "reason": _reason(loop, task),
-            "stuck": _is_stuck(loop, task),
+            "reason": _reason(shell, task),
+            "stuck": _is_stuck(shell, task),
             "error": views.error_of(task),
             "cause": task.cause,
             "attempts": task.attempts,
             "retries": task.retries,
             "crashes": task.crashes,
             "engine": task.executor.partition("/")[0],
-            "due_s": max(0.0, task.due - loop.now) if task.due else 0.0,
+            "due_s": max(0.0, task.due - shell.now) if task.due else 0.0,
         }
 
     return answer
 
 
-def _is_stuck(loop: Loop, task: Task) -> bool:
+def _is_stuck(shell: Shell, task: Task) -> bool:
     """Return whether nothing that is there will ever run it, however long it waits."""
     waits = task.state is State.PENDING and not task.token and not task.after
-    return waits and not can_run(loop.machine.state, task)
+    return waits and not can_run(shell.machine.state, task)
 
 
-def _reason(loop: Loop, task: Task) -> str:
-    if loop.disk_is_full and task.state in (State.PENDING, State.RETRYING):
-        if loop.is_owed(task):
+def _reason(shell: Shell, task: Task) -> str:
+    if shell.disk_is_full and task.state in (State.PENDING, State.RETRYING):
+        if shell.is_owed(task):
             raise JournalFullError(f"{FULL_DISK}; it is accepted as soon as there is room")
         return f"{FULL_DISK}: nothing is begun until there is room"
-    return views.reason_of(loop.machine.state, loop.machine.memo, task) + _despair(loop, task)
+    return views.reason_of(shell.machine.state, shell.machine.memo, task) + _despair(shell, task)
 
 
-def _despair(loop: Loop, task: Task) -> str:
+def _despair(shell: Shell, task: Task) -> str:
     """Return what is to be said where engines died too fast, if the task waits for such ones."""
     group = task.template.options.group
-    waits = task.state is State.PENDING and not task.token and group in loop.keeper.wanted
-    if not (waits and loop.keeper.retry_at):
+    waits = task.state is State.PENDING and not task.token and group in shell.keeper.wanted
+    if not (waits and shell.keeper.retry_at):
         return ""
-    due_s = max(0.0, loop.keeper.retry_at - loop.now)
+    due_s = max(0.0, shell.keeper.retry_at - shell.now)
     return (
         f"; engines die as soon as they start: more are started in {due_s:.0f} s, or by scale(). "
-        f"Their logs: {loop.keeper.logs}"
+        f"Their logs: {shell.keeper.logs}"
     )
 
 
-def stack(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def stack(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Where a running attempt is, as text; answered when its engine has told."""
-    task = _task(loop, str(args["task"]))
-    executor = loop.machine.state.executors.get(task.executor)
+    task = _task(shell, str(args["task"]))
+    executor = shell.machine.state.executors.get(task.executor)
     if task.state is not State.RUNNING or executor is None:
         raise OptionError(f"task {task.id} is {task.state}; only a running one has a stack")
-    request = max(loop.stacks, default=0) + 1
-    loop.stacks[request] = None
-    loop.send_to(executor.engine, m.StackWanted(executor.id, task.token, request))
+    request = max(shell.stacks, default=0) + 1
+    shell.stacks[request] = None
+    shell.sender.send_to(executor.engine, m.StackWanted(executor.id, task.token, request))
 
     def answer() -> Any:
-        text = loop.stacks[request]
-        if text is None and executor.engine in loop.machine.state.engines:
+        text = shell.stacks[request]
+        if text is None and executor.engine in shell.machine.state.engines:
             return None
-        del loop.stacks[request]
+        del shell.stacks[request]
         return text or "it ended before its stack could be taken"
 
     return answer
 
 
-def call_of(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def call_of(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Function and payload of a task that failed, so that it can be run elsewhere."""
-    task = _task(loop, str(args["task"]))
-    definition = loop.machine.state.definitions.get(task.template.fn)
+    task = _task(shell, str(args["task"]))
+    definition = shell.machine.state.definitions.get(task.template.fn)
     if definition is None or not task.payload:
         raise UnknownIdError("payload of task", task.id, "It is kept for tasks that failed.")
     answer = {
@@ -237,29 +235,29 @@ def call_of(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> An
 # --------------------------------------------------------------------------- orders
 
 
-def cancel(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def cancel(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Cancel the ``tasks`` named, or all that are open; fail if one of ``known`` is not."""
     for name in args.get("known") or ():
-        _task(loop, str(name))
+        _task(shell, str(name))
     names = args.get("tasks")
     if names is None:
-        names = [t.id for t in loop.machine.state.tasks.values() if t.state not in TERMINAL]
+        names = [t.id for t in shell.machine.state.tasks.values() if t.state not in TERMINAL]
     event = e.CancelAsked([str(name) for name in names])
     batch.rare.append(event)
     return lambda: event.cancelled
 
 
-def redrive(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def redrive(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Put the ``tasks`` named back as new ones, or all dead letters."""
     names = args.get("tasks")
     if names is None:
-        names = list(loop.machine.state.dead_letters)
+        names = list(shell.machine.state.dead_letters)
     event = e.RedriveAsked([str(n) for n in names], client)
     batch.rare.append(event)
 
     def answer() -> dict[str, str]:
         for task, dependency in event.refused.items():
-            known = dependency in loop.machine.state.tasks
+            known = dependency in shell.machine.state.tasks
             hint = f"redrive {dependency} first, or with it" if known else "submit it anew"
             others = len(event.successors)
             raise DependencyError(
@@ -273,7 +271,7 @@ def redrive(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> An
     return answer
 
 
-def setup(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def setup(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Have every executor make a call; answered with the version to wait for."""
     definition = Definition(str(args["hash"]), str(args["name"]), bytes(args["blob"]))
     event = e.SetupAsked(
@@ -286,101 +284,101 @@ def setup(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answ
     return lambda: event.version
 
 
-def setup_done(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def setup_done(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Answered when every executor there is has run setup ``version``, or nothing can run."""
     version = int(args["version"])
 
     def answer() -> Any:
-        memo, executors = loop.machine.memo, loop.machine.state.executors.values()
+        memo, executors = shell.machine.memo, shell.machine.state.executors.values()
         if memo.broken:
             return {"error": memo.broken}
         if any(x.pid and x.setup < version for x in executors):
             return None
         # One that has died, or not come yet, has not made the call either.
-        engines = loop.machine.state.engines.values()
+        engines = shell.machine.state.engines.values()
         missing = any(len(e.executors) < e.slots for e in engines if e.state in _AT_WORK)
         return None if missing else {"error": "", "without": memo.failed_setups.get(version, "")}
 
     return answer
 
 
-def wait_engines(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def wait_engines(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Answered when ``count`` engines (of ``group``) are ready."""
     count, group = int(args["count"]), args.get("group")
 
     def answer() -> Any:
         ready = [
             engine
-            for engine in loop.machine.state.engines.values()
+            for engine in shell.machine.state.engines.values()
             if engine.state is EngineState.ACTIVE
             and (group is None or group in engine.groups)
-            and engine.id in loop.machine.memo.present
+            and engine.id in shell.machine.memo.present
             # After a restart those that are busy greet us when they have ended what they run.
             and sum(x.ready or bool(x.leases) for x in engine.executors.values()) >= engine.slots
         ]
-        if loop.machine.memo.broken:
-            raise InitializerError(loop.machine.memo.broken)
+        if shell.machine.memo.broken:
+            raise InitializerError(shell.machine.memo.broken)
         return len(ready) if len(ready) >= count else None
 
     return answer
 
 
-def scale(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def scale(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Want ``count`` engines in ``group``; those too many drain, the youngest first."""
     group, count = str(args["group"]), int(args["count"])
-    slots = int(loop.keeper.slots_of(group) if args.get("slots") is None else args["slots"])
-    staying = loop.keeper.staying(group)
+    slots = int(shell.keeper.slots_of(group) if args.get("slots") is None else args["slots"])
+    staying = shell.keeper.staying(group)
     for engine in staying[count:]:
-        loop.keeper.leaving.add(engine)
+        shell.keeper.leaving.add(engine)
         batch.rare.append(e.DrainAsked(engine))
-    loop.keeper.scale(group, count, slots)
+    shell.keeper.scale(group, count, slots)
     batch.rare.append(e.ScaleAsked(group, count, slots))
     return lambda: count
 
 
-def drain(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def drain(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Let one engine finish what runs, then leave; answered when it has left."""
     engine = str(args["engine"])
-    known = loop.machine.state.engines.get(engine)
+    known = shell.machine.state.engines.get(engine)
     if known is None:
         raise UnknownIdError("engine", engine, "See cluster.engines() for those that are there.")
     group = known.groups[0] if known.groups else "default"
-    if engine in loop.keeper.staying(group) and group in loop.keeper.wanted:
-        count = loop.keeper.wanted[group] = max(0, loop.keeper.wanted[group] - 1)
-        on_record = loop.machine.state.groups.get(group)
+    if engine in shell.keeper.staying(group) and group in shell.keeper.wanted:
+        count = shell.keeper.wanted[group] = max(0, shell.keeper.wanted[group] - 1)
+        on_record = shell.machine.state.groups.get(group)
         if on_record is not None:  # else the next start says how many there are to be
             batch.rare.append(e.ScaleAsked(group, count, on_record.slots))
-    loop.keeper.leaving.add(engine)
+    shell.keeper.leaving.add(engine)
     batch.rare.append(e.DrainAsked(engine))
-    return lambda: True if engine not in loop.machine.state.engines else None
+    return lambda: True if engine not in shell.machine.state.engines else None
 
 
-def slots(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def slots(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Give the engines of ``group``, or one ``engine``, another number of executors."""
     number, group, engine = int(args["slots"]), str(args["group"]), args.get("engine")
     chosen = [
         known.id
-        for known in loop.machine.state.engines.values()
+        for known in shell.machine.state.engines.values()
         if known.id == engine or (engine is None and group in known.groups)
     ]
     if engine is not None and not chosen:
         raise UnknownIdError("engine", str(engine))
     if engine is None:
-        loop.keeper.set_slots(group, number)  # who takes the place of another one has as many
-        on_record = loop.machine.state.groups.get(group)
+        shell.keeper.set_slots(group, number)  # who takes the place of another one has as many
+        on_record = shell.machine.state.groups.get(group)
         if on_record is not None:
             batch.rare.append(e.ScaleAsked(group, on_record.engines, number))
     batch.rare.extend(e.SlotsAsked(name, number) for name in chosen)
     return lambda: chosen
 
 
-def restart(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def restart(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Replace all executors; answered when the new ones are ready."""
-    before = {x.id for x in loop.machine.state.executors.values()}
+    before = {x.id for x in shell.machine.state.executors.values()}
     batch.rare.append(e.RestartAsked())
 
     def answer() -> Any:
-        state = loop.machine.state
+        state = shell.machine.state
         gone = not before & state.executors.keys()
         ready = all(
             any(x.ready for x in engine.executors.values())
@@ -392,31 +390,31 @@ def restart(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> An
     return answer
 
 
-def stop(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def stop(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Stop the cluster. ``mode``: ``ask`` (refuse while tasks are open), ``drain``, ``now``."""
     mode = str(args.get("mode", "now"))
-    counts = loop.machine.state.counts
-    if mode == "ask" and loop.machine.state.open_tasks:
+    counts = shell.machine.state.counts
+    if mode == "ask" and shell.machine.state.open_tasks:
         return lambda: {
             "stopped": False,
             "pending": counts[State.PENDING] + counts[State.RETRYING],
             "running": counts[State.RUNNING],
         }
     if mode == "drain":
-        for engine in loop.machine.state.engines:
-            loop.keeper.leaving.add(engine)
+        for engine in shell.machine.state.engines:
+            shell.keeper.leaving.add(engine)
             batch.rare.append(e.DrainAsked(engine))
-        loop.keeper.wanted.clear()
-    loop.stop_when_drained(mode, keep=bool(args.get("keep")))
+        shell.keeper.wanted.clear()
+    shell.stop_when_drained(mode, keep=bool(args.get("keep")))
     return lambda: {"stopped": True}
 
 
-def info(loop: Loop, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
+def info(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """What the cluster was started with."""
-    return lambda: msgspec.to_builtins(loop.config)
+    return lambda: msgspec.to_builtins(shell.config)
 
 
-OPS: Final[dict[str, Callable[[Loop, dict[str, Any], e.Batch, str], Answer]]] = {
+OPS: Final[dict[str, Callable[[Shell, dict[str, Any], e.Batch, str], Answer]]] = {
     f.__name__: f
     for f in (
         *(tasks, attempts, engines, dead_letters, events, stats, find, why, call_of, stack, cancel),
@@ -436,14 +434,14 @@ READ_ONLY: Final = frozenset(
 
 
 def answer_to(
-    loop: Loop, op: str, args: dict[str, Any], batch: e.Batch, client: str
+    shell: Shell, op: str, args: dict[str, Any], batch: e.Batch, client: str
 ) -> Answer | NbclusterError:
     """Return the answer to one question, or the error to send instead."""
     ask = OPS.get(op)
     if ask is None:
         return OptionError(f"there is no request {op!r}")
     try:
-        return ask(loop, args, batch, client)
+        return ask(shell, args, batch, client)
     except NbclusterError as error:
         return error
     except (KeyError, TypeError, ValueError) as error:

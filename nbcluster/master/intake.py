@@ -5,20 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nbcluster.core import events as e
 from nbcluster.errors import MalformedError
 from nbcluster.ids import engine_of
-from nbcluster.master import outbox, telling
+from nbcluster.master import outbox
 from nbcluster.master.sessions import Session
+from nbcluster.master.shell import Shell
 from nbcluster.transport.paths import is_gone
 from nbcluster.transport.sockets import Sent
 from nbcluster.wire import codec
 from nbcluster.wire import messages as m
-
-if TYPE_CHECKING:
-    from nbcluster.master.loop import Loop
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +30,8 @@ GREET_AGAIN_S = 1.0
 class Intake:
     """Reads messages by the role of who sent them."""
 
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
         self._readers: dict[str, Callable[[bytes], Any]] = {
             "client": codec.from_client,
             "engine": codec.from_engine,
@@ -44,7 +42,7 @@ class Intake:
         self.acknowledge_at = 0.0  #: when those are told at the latest; 0: there are none
         self._takers: dict[type, Callable[[Session, Any, e.Batch], None]] = {
             m.Submit: self._submit,
-            m.Ask: self._loop.ask,
+            m.Ask: self._shell.ask,
             m.Watch: self._watch,
             m.Release: self._release,
             m.Taken: self._taken,
@@ -68,12 +66,12 @@ class Intake:
         MalformedError
             If it is none that this peer may send.
         """
-        sessions = self._loop.sessions
+        sessions = self._shell.sessions
         session = sessions.by_peer.get(peer)
         if session is None:
             self._take_from_stranger(peer, frame, batch)
             return
-        if sessions.dropped and sessions.is_refused(peer, self._loop.now):
+        if sessions.dropped and sessions.is_refused(peer, self._shell.now):
             return
         try:
             message = self._readers[session.role](frame)
@@ -85,7 +83,7 @@ class Intake:
         self._takers[type(message)](session, message, batch)
 
     def _take_from_stranger(self, peer: bytes, frame: bytes, batch: e.Batch) -> None:
-        if self._loop.sessions.is_refused(peer, self._loop.now):
+        if self._shell.sessions.is_refused(peer, self._shell.now):
             return
         try:
             hello = codec.hello(frame)
@@ -101,29 +99,26 @@ class Intake:
 
         Once for all that it had on the way: each asking makes it greet and say everything again.
         """
-        now = self._loop.now
+        now = self._shell.now
         if now - self._asked_to_greet.get(peer, 0.0) < GREET_AGAIN_S:
             return
         if len(self._asked_to_greet) > 1_000:  # as with malformed messages
             self._asked_to_greet.clear()
-        if self._loop.post(peer, m.GreetAgain()) is Sent.QUEUED:
+        if self._shell.sender.post(peer, m.GreetAgain()) is Sent.QUEUED:
             self._asked_to_greet[peer] = now
 
     # ------------------------------------------------------------------ greetings
 
     def _greet(self, peer: bytes, hello: m.Hello, batch: e.Batch) -> None:
-        loop = self._loop
+        shell = self._shell
         self._asked_to_greet.pop(peer, None)
-        session, answer = loop.sessions.open(peer, hello)
+        session, answer = shell.sessions.open(peer, hello)
         if session is None or isinstance(answer, m.Refusal):
             log.warning("refused a peer: %s", answer)
-            loop.post(peer, answer)
+            shell.sender.post(peer, answer)
             return
-        welcome = m.Welcome(loop.machine.state.epoch, answer.cluster, answer.version, loop.now)
-        if session.role == "client":
-            telling.welcome(loop, session, welcome)
-        else:
-            loop.send(session, welcome)
+        welcome = m.Welcome(shell.machine.state.epoch, answer.cluster, answer.version, shell.now)
+        shell.sender.welcome(session, welcome)
         if session.greeted > 1:
             return  # said again because our answer was slow: it tells nothing new
         match hello:
@@ -139,8 +134,8 @@ class Intake:
                         hello.executors,
                     )
                 )
-                if hello.host == loop.connection.host:
-                    loop.keeper.watch(hello.engine, hello.pid)
+                if hello.host == shell.connection.host:
+                    shell.keeper.watch(hello.engine, hello.pid)
             case m.ExecutorHello():
                 session.known.clear()
                 batch.rare.append(e.ExecutorCame(hello.executor, hello.pid, hello.holds))
@@ -153,20 +148,22 @@ class Intake:
             batch.rare.append(e.EngineLeft(session.name))
         elif session.role == "client":
             batch.rare.append(e.ClientGone(session.name))
-        self._loop.sessions.close(session)
+        self._shell.sessions.close(session)
 
     # ------------------------------------------------------------------ clients
 
     def _submit(self, session: Session, message: m.Submit, batch: e.Batch) -> None:
-        if self._loop.disk_is_full:
-            known = self._loop.machine.state.tasks
+        if self._shell.disk_is_full:
+            known = self._shell.machine.state.tasks
             if message.number <= session.acked or any(t.id in known for t in message.tasks):
                 return  # sent again while it waits for room: it is acknowledged when it has it
             text = "The disk under the journal is full; nothing new is taken until it has room."
             # Not acknowledged: what came before it may not be durable yet.
-            self._loop.send(session, m.NotTaken(message.number, "JournalFullError", (text,)))
+            self._shell.sender.send(
+                session, m.NotTaken(message.number, "JournalFullError", (text,))
+            )
             outbox.remove_blobs(
-                Path(self._loop.connection.blobs), [b for t in message.tasks for b in t.blobs]
+                Path(self._shell.connection.blobs), [b for t in message.tasks for b in t.blobs]
             )
             return
         batch.submissions.append(
@@ -174,7 +171,7 @@ class Intake:
         )
         session.acked = max(session.acked, message.number)
         if not self._to_acknowledge:
-            self.acknowledge_at = self._loop.now + ACKNOWLEDGE_S
+            self.acknowledge_at = self._shell.now + ACKNOWLEDGE_S
         self._to_acknowledge.add(session.name)
 
     def acknowledge(self) -> None:
@@ -183,14 +180,14 @@ class Intake:
         News mostly follow at once and carry it; a message of its own would wake the client once
         more for each task.
         """
-        if not self._to_acknowledge or self._loop.now < self.acknowledge_at:
+        if not self._to_acknowledge or self._shell.now < self.acknowledge_at:
             return
         names, self._to_acknowledge = self._to_acknowledge, set()
         self.acknowledge_at = 0.0
         for name in names:
-            session = self._loop.sessions.by_name.get(name)
+            session = self._shell.sessions.by_name.get(name)
             if session is not None and session.told < session.acked:
-                telling.tell(self._loop, session, e.News())
+                self._shell.sender.tell(session, e.News())
 
     def _watch(self, session: Session, message: m.Watch, batch: e.Batch) -> None:
         batch.rare.append(e.WatchAsked(session.name, message.tasks))
@@ -200,28 +197,28 @@ class Intake:
 
     def _taken(self, session: Session, message: m.Taken, batch: e.Batch) -> None:
         session.unread.taken(message.cost)
-        telling.go_on(self._loop, session)
+        self._shell.sender.go_on(session)
 
     # ------------------------------------------------------------------ engines
 
     def _beat(self, session: Session, message: m.Beat, batch: e.Batch) -> None:
-        config = self._loop.config
+        config = self._shell.config
         for what, path in (("directory", config.directory), ("journal", config.journal)):
             if is_gone(path):
-                self._loop.stop_when_drained(
+                self._shell.stop_when_drained(
                     "now", keep=False, why=f"its {what} {path} was removed"
                 )
-        now = self._loop.now
+        now = self._shell.now
         running = [(executor, token, now - age_s) for executor, token, age_s in message.running]
         batch.rare.append(e.EngineBeat(session.name, running, message.progress, message.rss_bytes))
 
     def _executor_died(self, session: Session, message: m.ExecutorDied, batch: e.Batch) -> None:
         self._must_own(session, message.executor)
-        gone = self._loop.sessions.by_name.get(message.executor)
+        gone = self._shell.sessions.by_name.get(message.executor)
         if gone is not None:
-            self._loop.sessions.close(gone)
+            self._shell.sessions.close(gone)
         log.info("executor %s: %s", message.executor, message.signal)
-        self._loop.dead_executors.append(message.executor)
+        self._shell.dead_executors.append(message.executor)
         batch.rare.append(
             e.ExecutorEnded(
                 message.executor,
@@ -245,7 +242,7 @@ class Intake:
     def _output(self, session: Session, message: m.Output, batch: e.Batch) -> None:
         by_token = {
             token: task
-            for engine in (self._loop.machine.state.engines.get(session.name),)
+            for engine in (self._shell.machine.state.engines.get(session.name),)
             if engine is not None
             for x in engine.executors.values()
             for token, task in x.leases.items()
@@ -254,19 +251,19 @@ class Intake:
             task = by_token.get(token)
             if task is not None and task.token == token:
                 chunk = (task.id, max(task.attempts, 1), stream, offset, data)
-                for client in self._loop.machine.memo.audience(task):
-                    self._loop.send_to(client, m.OutputNews([chunk]))
+                for client in self._shell.machine.memo.audience(task):
+                    self._shell.sender.send_to(client, m.OutputNews([chunk]))
 
     def _drained(self, session: Session, message: m.Drained, batch: e.Batch) -> None:
         batch.rare.append(e.EngineLeft(session.name))
 
     def _drain_wanted(self, session: Session, message: m.DrainWanted, batch: e.Batch) -> None:
-        self._loop.keeper.leaving.add(session.name)
+        self._shell.keeper.leaving.add(session.name)
         batch.rare.append(e.DrainAsked(session.name))
 
     def _stack(self, session: Session, message: m.Stack, batch: e.Batch) -> None:
-        if message.request in self._loop.stacks:  # else nobody waits for it any more
-            self._loop.stacks[message.request] = message.text
+        if message.request in self._shell.stacks:  # else nobody waits for it any more
+            self._shell.stacks[message.request] = message.text
 
     # ------------------------------------------------------------------ executors
 
@@ -274,7 +271,7 @@ class Intake:
         if message.number <= session.acked:
             return  # sent again because our acknowledgement was late
         session.acked = message.number
-        ahead_s = self._loop.clock.ahead_s
+        ahead_s = self._shell.clock.ahead_s
         if ahead_s:  # its wall clock is ours
             for outcome in message.outcomes:
                 outcome.started_at += ahead_s

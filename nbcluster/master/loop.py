@@ -25,15 +25,15 @@ from nbcluster.errors import (
     NbclusterError,
 )
 from nbcluster.journal import Journal
-from nbcluster.master import outbox, rebuild, telling
+from nbcluster.master import outbox, rebuild
 from nbcluster.master.asks import FULL_DISK, READ_ONLY, Answer, answer_to, scale
 from nbcluster.master.config import MasterConfig
 from nbcluster.master.intake import Intake
 from nbcluster.master.keeper import Keeper
+from nbcluster.master.sender import Sender
 from nbcluster.master.sessions import Session, Sessions
 from nbcluster.transport.connection import Connection
-from nbcluster.transport.sockets import Router, Sent
-from nbcluster.wire import codec
+from nbcluster.transport.sockets import Router
 from nbcluster.wire import messages as m
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,7 @@ class Loop:
         self.dead_executors: list[str] = []  #: of which shared buffers may be left
         self.stacks: dict[int, str | None] = {}  #: stacks asked for, and those that came
         self.sessions = Sessions(connection)
+        self.sender = Sender(router, self.sessions)
         self._router = router
         self._poller = poller
         self._intake = Intake(self)
@@ -163,16 +164,16 @@ class Loop:
 
     def _send(self, step: e.Step) -> None:
         if step.unknowing:
-            outbox.forget_definitions(self, step.unknowing)
+            outbox.forget_definitions(self.sessions, step.unknowing)
         if step.runs:
-            outbox.send_runs(self, step.runs)
+            outbox.send_runs(self.sender, self.machine.state, step.runs)
         if step.news:
-            telling.send_news(self, step.news)
+            self.sender.send_news(step.news)
         self._intake.acknowledge()
         if step.setup_executors:
-            outbox.send_setups(self, step.setup_executors)
+            outbox.send_setups(self.sender, self.machine.state, step.setup_executors)
         for order in step.orders:
-            self.send_to(outbox.engine_of(order), outbox.message_of(order))
+            self.sender.send_to(outbox.engine_of(order), outbox.message_of(order))
         if step.garbage:
             outbox.remove_blobs(Path(self.connection.blobs), step.garbage)
         self._note(step)
@@ -190,32 +191,6 @@ class Loop:
                 # Should it only have been silent, it has to greet again, with its executors.
                 self.sessions.close_engine(record.engine)
                 self.keeper.replenish()
-
-    def send_to(self, name: str, message: Any) -> bool:
-        """Send one message to a connected peer, by the name of client, engine or executor."""
-        session = self.sessions.by_name.get(name)
-        return session is not None and self.send(session, message)
-
-    def send(self, session: Session, message: Any) -> bool:
-        """Send one message; a peer that cannot be reached any more loses its session.
-
-        So does an engine or executor that does not read: it has to greet again. For a client that
-        does not, messages wait.
-        """
-        if session.role == "client":
-            return telling.send(self, session, message)
-        if self.post(session.peer, message) is Sent.QUEUED:
-            return True
-        self.sessions.close(session)
-        return False
-
-    def post(self, peer: bytes, message: Any) -> Sent:
-        """Send one message to a peer, whether it has a session or not."""
-        return self.post_frame(peer, codec.encode(message))
-
-    def post_frame(self, peer: bytes, frame: bytes) -> Sent:
-        """Send one encoded message to a peer; the caller counts it."""
-        return self._router.send(peer, frame)
 
     # ------------------------------------------------------------------ asks
 
@@ -244,7 +219,7 @@ class Loop:
     def _answer(self) -> None:
         errors, self._errors = self._errors, []
         for session, request, error in errors:
-            self.send(session, m.Reply(request, None, type(error).__name__, error.args))
+            self.sender.send(session, m.Reply(request, None, type(error).__name__, error.args))
         if not self._pending:
             return
         pending, self._pending = self._pending, []
@@ -258,13 +233,13 @@ class Loop:
             # A question of the wrong form costs the asker an answer, and nobody else anything.
             code = type(error).__name__ if isinstance(error, NbclusterError) else "OptionError"
             log.info("a question could not be answered: %r", error)
-            self.send(session, m.Reply(request, None, code, tuple(map(str, error.args))))
+            self.sender.send(session, m.Reply(request, None, code, tuple(map(str, error.args))))
             return
         if value is None:  # not yet: asked again after the next turn
             if self.sessions.by_name.get(session.name) is session:
                 self._pending.append((session, request, answer, order))
             return
-        self.send(session, m.Reply(request, value))
+        self.sender.send(session, m.Reply(request, value))
 
     def counters(self) -> dict[str, Any]:
         """Return what only the shell knows of the cluster's numbers."""
@@ -400,14 +375,14 @@ class Loop:
             self._give_back_all()
         engines = [s for s in self.sessions.by_name.values() if s.role == "engine"]
         for session in engines:
-            self.send(session, m.Leave(reason))
+            self.sender.send(session, m.Leave(reason))
         self.keeper.stop_all(STOP_S, {session.name for session in engines})
         has_all = os.path.exists(self.config.directory) and os.path.exists(self.config.journal)
         is_kept = in_order and has_all and self.keeps_journal
         start = self.config.start_call if is_kept else ""
         for session in list(self.sessions.by_name.values()):
             if session.role == "client":
-                telling.say_last(self, session, m.Closing(reason, start, session.acked))
+                self.sender.say_last(session, m.Closing(reason, start, session.acked))
 
     def _give_back_all(self) -> None:
         """Put on record, before engines are told to go, that what runs did not end by itself."""
@@ -418,7 +393,7 @@ class Loop:
         step = self.machine.handle(e.Batch(rare=left), self.clock.read())
         try:
             if self._commit(step.records):
-                telling.send_news(self, step.news)
+                self.sender.send_news(step.news)
         except JournalError as error:  # the next start takes it for a crash
             log.warning("what runs could not be put on record as given back: %s", error)
 

@@ -5,36 +5,36 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nbcluster.core import events as e
 from nbcluster.core.engines import is_vital
 from nbcluster.core.machine import Machine
 from nbcluster.core.model import Definition, Engine, Run
+from nbcluster.core.state import ClusterState
 from nbcluster.master.rebuild import blobs_of
+from nbcluster.master.sender import Sender
+from nbcluster.master.sessions import Sessions
 from nbcluster.transport.page import Page, page_name
 from nbcluster.wire import messages as m
-
-if TYPE_CHECKING:
-    from nbcluster.master.loop import Loop
 
 #: Seconds between SIGINT and SIGKILL.
 KILL_GRACE_S = 3.0
 
 
-def forget_definitions(loop: Loop, executors: set[str]) -> None:
+def forget_definitions(sessions: Sessions, executors: set[str]) -> None:
     """Take note that these executors must be sent definitions again."""
     for name in executors:
-        session = loop.sessions.by_name.get(name)
+        session = sessions.by_name.get(name)
         if session is not None:
             session.known.clear()
 
 
-def send_runs(loop: Loop, runs: dict[str, list[Run]]) -> None:
+def send_runs(sender: Sender, state: ClusterState, runs: dict[str, list[Run]]) -> None:
     """Send each executor its attempts, with the definitions it does not have."""
-    known_definitions = loop.machine.state.definitions
+    known_definitions = state.definitions
     for name, list_of_runs in runs.items():
-        session = loop.sessions.by_name.get(name)
+        session = sender.sessions.by_name.get(name)
         if session is None:
             continue  # its engine will tell its end, and the leases come back
         definitions: list[Definition] = []
@@ -47,14 +47,13 @@ def send_runs(loop: Loop, runs: dict[str, list[Run]]) -> None:
                     if definition is not None and definition.blob:
                         definitions.append(definition)
         session.told = session.acked
-        loop.send(session, m.Runs(session.acked, definitions, list_of_runs))
+        sender.send(session, m.Runs(session.acked, definitions, list_of_runs))
 
 
-def send_setups(loop: Loop, executors: set[str]) -> None:
+def send_setups(sender: Sender, state: ClusterState, executors: set[str]) -> None:
     """Send the calls that executors have not made yet, all in one message."""
-    state = loop.machine.state
     for name in executors:
-        executor, session = state.executors.get(name), loop.sessions.by_name.get(name)
+        executor, session = state.executors.get(name), sender.sessions.by_name.get(name)
         if executor is None or session is None:
             continue
         setups = [s for s in state.setups if s.version > executor.setup]
@@ -62,7 +61,7 @@ def send_setups(loop: Loop, executors: set[str]) -> None:
             continue
         definitions = [state.definitions[s.fn] for s in setups]
         calls = [(s.version, s.fn, s.payload, s.blobs, is_vital(s)) for s in setups]
-        loop.send(session, m.Setup(setups[-1].version, definitions, calls))
+        sender.send(session, m.Setup(setups[-1].version, definitions, calls))
 
 
 def engine_of(order: e.Order) -> str:

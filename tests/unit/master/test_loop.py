@@ -21,7 +21,7 @@ from nbcluster.core.machine import Machine
 from nbcluster.core.memo import Timer
 from nbcluster.core.model import Definition, Ended, Moved, NewTask, Outcome, State, Task, Template
 from nbcluster.journal import MemoryJournal
-from nbcluster.master import telling, unread
+from nbcluster.master import unread
 from nbcluster.master.config import MasterConfig
 from nbcluster.master.keeper import Keeper
 from nbcluster.master.loop import LONGEST_WAIT_MS, Loop
@@ -218,7 +218,7 @@ def overwhelm(master: Master, name: str) -> bool:
     large = m.OutputNews([("t", 1, 1, 0, bytes(8_000))])  # few fit between the sockets
     news = large if session.role == "client" else m.SetSlots(0)
     for _ in range(10 * HIGH_WATER_MARK):
-        if not master.loop.send(session, news):
+        if not master.loop.sender.send(session, news):
             break
     return master.loop.sessions.by_name.get(name) is session
 
@@ -239,8 +239,8 @@ def test_a_client_that_was_stopped_keeps_its_session_and_is_told_all_then(
     with caplog.at_level(logging.INFO):
         assert overwhelm(master, CLIENT)
         for name in ("t", "u"):
-            telling.send_news(master.loop, {CLIENT: ends(name)})
-        master.loop.send(master.loop.sessions.by_name[CLIENT], m.Reply(1, "answer"))
+            master.loop.sender.send_news({CLIENT: ends(name)})
+        master.loop.sender.send(master.loop.sessions.by_name[CLIENT], m.Reply(1, "answer"))
     heard: list[Any] = []
 
     def news() -> Any:
@@ -262,7 +262,7 @@ def test_what_a_client_was_sent_and_has_not_read_is_bounded_in_bytes(
     session = master.until(lambda: master.loop.sessions.by_name.get(CLIENT))
     payload = bytes(1 << 20)
     for n in range(100):
-        telling.send_news(master.loop, {CLIENT: ends(str(n), payload=payload)})
+        master.loop.sender.send_news({CLIENT: ends(str(n), payload=payload)})
 
     assert session.unread._sent <= WINDOW_COST + 2 * len(payload)
     told: list[str] = []
@@ -281,8 +281,8 @@ def test_the_last_word_on_a_task_is_enough(master: Master, deaf: Callable[[m.Hel
     overwhelm(master, CLIENT)
     for state in (State.PENDING, State.RUNNING):
         moves = [Moved(name, state, "", 1, 0, 0, "e") for name in ("t", "u")]
-        telling.send_news(master.loop, {CLIENT: e.News(moved=moves)})
-    telling.send_news(master.loop, {CLIENT: ends("t")})
+        master.loop.sender.send_news({CLIENT: e.News(moved=moves)})
+    master.loop.sender.send_news({CLIENT: ends("t")})
 
     (news,) = master.until(client.updates)
 
@@ -298,10 +298,10 @@ def test_a_client_for_which_too_much_is_kept_sees_a_gap_and_what_it_cannot_ask_f
     overwhelm(master, CLIENT)
     session = master.loop.sessions.by_name[CLIENT]
     refusal = ("r", "BusyError", (1, 1.0))
-    telling.send_news(master.loop, {CLIENT: ends("kept", payload=bytes(10_000))})
-    telling.send_news(master.loop, {CLIENT: ends("dropped")})
-    telling.send_news(master.loop, {CLIENT: e.News([], [], [("sent", "known")], [refusal], ["u"])})
-    master.loop.send(session, m.NotTaken(7, "JournalFullError", ("full",)))
+    master.loop.sender.send_news({CLIENT: ends("kept", payload=bytes(10_000))})
+    master.loop.sender.send_news({CLIENT: ends("dropped")})
+    master.loop.sender.send_news({CLIENT: e.News([], [], [("sent", "known")], [refusal], ["u"])})
+    master.loop.sender.send(session, m.NotTaken(7, "JournalFullError", ("full",)))
     heard: list[Any] = []
 
     def last() -> bool:
@@ -317,7 +317,7 @@ def test_a_client_for_which_too_much_is_kept_sees_a_gap_and_what_it_cannot_ask_f
     assert told.aliases == [("sent", "known")]
     assert told.refused == [refusal]
     assert told.undefined == ["u"]
-    telling.send_news(master.loop, {CLIENT: e.News(undefined=["v"])})
+    master.loop.sender.send_news({CLIENT: e.News(undefined=["v"])})
     (later,) = client.updates()
     assert (later.number, later.undefined) == (3, ["v"])  # nothing is told twice
 
@@ -327,9 +327,9 @@ def test_what_is_said_when_the_cluster_stops_reaches_a_client_that_is_behind(
 ) -> None:
     client = deaf(client_hello())
     overwhelm(master, CLIENT)
-    telling.send_news(master.loop, {CLIENT: ends("t")})
+    master.loop.sender.send_news({CLIENT: ends("t")})
 
-    telling.say_last(master.loop, master.loop.sessions.by_name[CLIENT], m.Closing("stopped"))
+    master.loop.sender.say_last(master.loop.sessions.by_name[CLIENT], m.Closing("stopped"))
 
     *_, news, last = [codec.to_client(frame) for frame in client.read()]
     assert isinstance(news, m.Updates)
@@ -342,7 +342,7 @@ def test_a_client_that_greets_again_has_a_window_again(
 ) -> None:
     client = deaf(client_hello())
     overwhelm(master, CLIENT)
-    telling.send_news(master.loop, {CLIENT: ends("t")})
+    master.loop.sender.send_news({CLIENT: ends("t")})
 
     client._socket.send(codec.encode(client_hello()))
     session = master.loop.sessions.by_name[CLIENT]
@@ -359,7 +359,7 @@ def test_the_results_of_one_turn_may_be_too_large_for_one_message(
     many = ends("0", "1", "2", "3", "4", payload=payload)
     many.undefined.append("u")
 
-    telling.send_news(master.loop, {CLIENT: many})
+    master.loop.sender.send_news({CLIENT: many})
 
     news = [peer.hear(m.Updates) for _ in range(3)]
     assert [[end.task for end in x.ended] for x in news] == [["0", "1"], ["2", "3"], ["4"]]
