@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nbcluster.client.future import Future
 from nbcluster.core.model import State
 from nbcluster.errors import DependencyError, NbclusterError, UnknownIdError
 from nbcluster.options import task_id
 
-if TYPE_CHECKING:
-    from nbcluster.client.client import Client
 
-
-def sort_out(client: Client, after: tuple[Any, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
+def sort_out(client: object, after: tuple[Any, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
     """Return the ids of those to wait for, and of them those that are known to have failed.
 
     Who has succeeded is left out: the master may have forgotten it since.

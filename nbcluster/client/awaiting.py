@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from nbcluster.client.future import Future
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-def await_on_loop(future: Future[T]) -> Generator[Any, None, T]:
+def await_on_loop(future: Future[T], cancel: Callable[[], None]) -> Generator[Any, None, T]:
     """Wait for ``future`` on the running loop; to cancel the waiting cancels the task.
 
     ``asyncio.wrap_future`` would ask the master to cancel it and wait for the answer, on the loop.
@@ -33,7 +31,7 @@ def await_on_loop(future: Future[T]) -> Generator[Any, None, T]:
     try:
         yield from waiting
     except asyncio.CancelledError:
-        future._cancel_soon()
+        cancel()
         raise
     if future.cancelled():
         raise asyncio.CancelledError

@@ -90,11 +90,6 @@ class Client:
         self._packer = Packer(BlobStore(connection.blobs, self.id))
 
     @property
-    def connection_file(self) -> Path:
-        """Where the master is looked for."""
-        return self._link.connection_file
-
-    @property
     def link(self) -> Link:
         """The connection."""
         return self._link
@@ -126,7 +121,7 @@ class Client:
         packer = self._packer
         assert packer is not None
         if sys.path != self.paths.seen:
-            self.paths.follow()
+            self.follow_paths()
         definition = packer.define(fn)
         payload, blobs = packer.dumps_call(args, kwargs)
         digest = digest_of(fn, args, kwargs) if options.key else b""
@@ -150,6 +145,10 @@ class Client:
             self._link.wake()
             raise
         return future
+
+    def follow_paths(self) -> None:
+        """Have what was added to ``sys.path`` found on the executors."""
+        self.paths.follow()
 
     def _send_on(self, waiting: int) -> None:
         """Send the outbox if it is time, or have it sent."""

@@ -420,4 +420,4 @@ class Cluster(Tables, concurrent.futures.Executor):
     @property
     def directory(self) -> Path:
         """Where the cluster keeps its files."""
-        return self._client.connection_file.parent
+        return self._client.link.connection_file.parent

@@ -101,7 +101,7 @@ def _levels_to_caller() -> int:
 
 
 def _name(client: Client) -> str:
-    return client.connection_file.parent.name
+    return client.link.connection_file.parent.name
 
 
 def _not_now(client: Client, error: NbclusterError, what: str) -> NbclusterError:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from nbcluster.client.facts import Facts
+from nbcluster.client.owner import Owner
 from nbcluster.core.model import Ended, Progress
 from nbcluster.errors import (
     ClosedError,
@@ -15,10 +17,6 @@ from nbcluster.errors import (
 )
 from nbcluster.serial.blobs import BlobGoneError
 
-if TYPE_CHECKING:
-    from nbcluster.client.client import Client
-    from nbcluster.client.future import Future
-
 #: Lines of a stack: any frame; the one below which all is ours; ours between it and the task's.
 _FRAME: Final = re.compile(r'  File "')
 _ATTEMPT: Final = re.compile(r'nbcluster/engine/executor/attempt\.py", line \d+ in attempt$')
@@ -27,7 +25,7 @@ _CALLER: Final = re.compile(r'nbcluster/(serial/unpack|calls)\.py", line \d+ in 
 _KEPT: Final = "the task is kept here and is sent again"
 
 
-def explain_open(client: Client, future: Future[Any]) -> str:
+def explain_open(client: Owner, future: Facts) -> str:
     """Ask the master why a task that has not ended is where it is, and say so as a sentence."""
     if client.link.is_lost:
         return client.lost_text()
@@ -45,7 +43,7 @@ def explain_open(client: Client, future: Future[Any]) -> str:
     return f"the master has not acknowledged it: {reason}"
 
 
-def stack(client: Client, future: Future[Any]) -> str:
+def stack(client: Owner, future: Facts) -> str:
     """Return where a running attempt is, as a Python stack."""
     client.settle()
     text = str(client.ask("stack", timeout=5.0, task=future.id))
@@ -92,11 +90,6 @@ def explain_end(ended: Ended) -> str:
         error = f"{ended.code}: {ended.args[-1]}"
     known = {"state": ended.state, "cause": ended.cause, "error": error}
     return explain(known | {"attempts": ended.attempts, "crashes": ended.crashes})
-
-
-def state_of_loss(error: BaseException | None) -> str:
-    """Return the state of a task of which nothing more is heard; one that is kept goes on."""
-    return "pending" if isinstance(error, TaskKeptError) else "failed"
 
 
 def explain_loss(error: BaseException | None) -> str:

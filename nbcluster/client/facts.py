@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from concurrent.futures._base import FINISHED, PENDING, RUNNING
-from typing import TYPE_CHECKING
 
-from nbcluster.client.explaining import state_of_loss
+from nbcluster.client.owner import Owner
 from nbcluster.core.model import Ended, Moved, State
-
-if TYPE_CHECKING:
-    from nbcluster.client.client import Client
+from nbcluster.errors import TaskKeptError
 
 
 class Facts:
     """State, counts, times and output of a task; part of `Future`."""
 
-    _client: Client | None
+    id: str
+    name: str
+    _client: Owner | None
     _moved: Moved | None  #: the latest news of it
     _ended: Ended | None  #: the last news of it
     _output: dict[int, bytearray] | None
@@ -26,7 +25,8 @@ class Facts:
     def state(self) -> str:
         """One of ``pending running retrying succeeded failed cancelled``."""
         if self._ended is None and self._state == FINISHED:
-            return state_of_loss(self._exception)
+            # Nothing more is heard of it; one that is kept goes on.
+            return "pending" if isinstance(self._exception, TaskKeptError) else "failed"
         news = self._ended or self._moved
         if news is not None:
             return str(news.state)

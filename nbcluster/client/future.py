@@ -14,7 +14,7 @@ from concurrent.futures._base import (
     RUNNING,
 )
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from nbcluster.client.awaiting import await_on_loop
 from nbcluster.client.causes import add_remote
@@ -28,13 +28,11 @@ from nbcluster.client.explaining import (
 )
 from nbcluster.client.facts import Facts
 from nbcluster.client.guard import acquire_unless_abandoned
+from nbcluster.client.owner import Owner
 from nbcluster.client.silence import await_end
 from nbcluster.core.model import Ended, Moved, State
 from nbcluster.errors import ClusterConnectionError, OptionError, UndecodableError, from_code
 from nbcluster.options import number
-
-if TYPE_CHECKING:
-    from nbcluster.client.client import Client
 
 T = TypeVar("T")
 
@@ -75,7 +73,7 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
 
     _failed_before: frozenset[str] = frozenset()  #: of ``after=``, when it was submitted
 
-    def __init__(self, client: Client | None = None, task: str = "", name: str = "") -> None:
+    def __init__(self, client: Owner | None = None, task: str = "", name: str = "") -> None:
         # As the base class does, but for the condition and who waits on it: most futures end
         # before anybody waits, and to make these costs more than all the rest of a submission.
         self._own_condition: threading.Condition | None = None
@@ -287,7 +285,7 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
         )
 
     def __await__(self) -> Generator[Any, None, T]:
-        return await_on_loop(self)
+        return await_on_loop(self, self._cancel_soon)
 
     # ------------------------------------------------------------------ news
 

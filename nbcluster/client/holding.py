@@ -5,9 +5,6 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any
-
-from nbcluster.client.future import Future
 
 
 class Lease:
@@ -58,7 +55,7 @@ class Held:
         self._counts: dict[str, int] = {}
         self._let_go: deque[str] = deque()
 
-    def hold(self, future: Future[Any], task: str) -> None:
+    def hold(self, future: object, task: str) -> None:
         """Keep the buffers of ``task`` for as long as ``future`` lives."""
         self._counts[task] = self._counts.get(task, 0) + 1
         weakref.finalize(future, self._drop, task).atexit = False

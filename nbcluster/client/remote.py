@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from nbcluster.client.future import Future
 from nbcluster.options import check_callable
 
-if TYPE_CHECKING:
-    from nbcluster.client.cluster import Cluster
-
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _Runner(Protocol):
+    """A `Cluster`."""
+
+    def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]: ...
+    def map(
+        self,
+        fn: Callable[..., R],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+    ) -> Iterator[R]: ...
+    def options(self, **changes: Any) -> _Runner: ...
 
 
 class RemoteFunction(Generic[P, R]):
@@ -25,7 +36,7 @@ class RemoteFunction(Generic[P, R]):
         The function itself, for a call here.
     """
 
-    def __init__(self, cluster: Cluster, fn: Callable[P, R]) -> None:
+    def __init__(self, cluster: _Runner, fn: Callable[P, R]) -> None:
         check_callable(fn, "remote()")
         functools.update_wrapper(self, fn)
         self._cluster = cluster

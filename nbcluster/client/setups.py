@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from nbcluster.calls import INITIALIZER, PATH, add_paths, initialize, push_names
+from nbcluster.client.owner import Owner
 from nbcluster.errors import InitializerError, PushError
-
-if TYPE_CHECKING:
-    from nbcluster.client.client import Client
 
 #: Names of the directories in which packages are installed.
 _INSTALLED: Final = ("site-packages", "dist-packages")
 
 
 def set_up(
-    client: Client, fn: Callable[..., Any], args: tuple[Any, ...], timeout: float | None = None
+    client: Owner, fn: Callable[..., Any], args: tuple[Any, ...], timeout: float | None = None
 ) -> None:
     """Have every executor, now and later, call ``fn(*args)`` before it runs anything else.
 
@@ -37,16 +35,16 @@ def set_up(
         raise PushError(answer["without"])
 
 
-def begin_set_up(client: Client, fn: Callable[..., Any], args: tuple[Any, ...]) -> int:
+def begin_set_up(client: Owner, fn: Callable[..., Any], args: tuple[Any, ...]) -> int:
     """As `set_up`, without waiting for it; return the version to wait for."""
-    client.paths.follow()
+    client.follow_paths()
     names = args[0] if fn is push_names else INITIALIZER if fn is initialize else ()
     version: int = client.ask("setup", **_order(client, fn, args, list(names)))
     return version
 
 
 def _order(
-    client: Client, fn: Callable[..., Any], args: tuple[Any, ...], names: list[str]
+    client: Owner, fn: Callable[..., Any], args: tuple[Any, ...], names: list[str]
 ) -> dict[str, Any]:
     """Return the call as it is sent, with the names that it binds."""
     definition = client.packer.define(fn)
@@ -70,7 +68,7 @@ class Paths:
         Whose functions and arguments may need the modules.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Owner) -> None:
         self._client = client
         self.seen = list(sys.path)  #: ``sys.path`` as it was followed last
         self._orders: list[dict[str, Any]] = []

@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import threading
 import time
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from nbcluster.client.explaining import explain
 from nbcluster.client.interrupts import defer
+from nbcluster.client.owner import Owner
 from nbcluster.errors import NbclusterError
-
-if TYPE_CHECKING:
-    from nbcluster.client.client import Client
-    from nbcluster.client.future import Future
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +21,18 @@ log = logging.getLogger(__name__)
 LOST_S: Final = 2.0
 #: How often a task that is waited for is asked about, until it is known that it cannot run.
 STUCK_S: Final = 5.0
+
+
+class _Awaited(Protocol):
+    """A `Future`."""
+
+    id: str
+    name: str
+    _waiters: list[Any]
+
+    @property
+    def _condition(self) -> threading.Condition: ...
+    def done(self) -> bool: ...
 
 
 class Loss:
@@ -46,7 +56,7 @@ class Loss:
             log.warning("%s", text)
 
 
-def await_end(client: Client, future: Future[Any], timeout: float | None) -> None:
+def await_end(client: Owner, future: _Awaited, timeout: float | None) -> None:
     """Wait until ``future`` is done, or for ``timeout`` seconds; say so if it cannot run."""
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     is_told = False
@@ -71,13 +81,13 @@ class _Waiter:
     def __init__(self) -> None:
         self.told: SimpleQueue[None] = SimpleQueue()
 
-    def add_result(self, _: Future[Any]) -> None:
+    def add_result(self, _: _Awaited) -> None:
         self.told.put(None)
 
     add_exception = add_cancelled = add_result
 
 
-def _sleep(future: Future[Any], timeout: float | None) -> None:
+def _sleep(future: _Awaited, timeout: float | None) -> None:
     """Wait as `concurrent.futures.wait`, but let no handler of a signal find the future locked."""
     waiter: Any = _Waiter()
     with defer(), future._condition:
@@ -92,7 +102,7 @@ def _sleep(future: Future[Any], timeout: float | None) -> None:
             future._waiters.remove(waiter)
 
 
-def _tell_if_stuck(client: Client, future: Future[Any]) -> bool:
+def _tell_if_stuck(client: Owner, future: _Awaited) -> bool:
     """Say why the task cannot run, if that is so; return whether it is."""
     if client.link.is_lost:
         return False  # that is told by itself

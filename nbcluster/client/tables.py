@@ -189,7 +189,7 @@ class Tables:
             ready = len(self.engines().query("state == 'active'"))
             raise ClusterTimeoutError(
                 f"engines ready after {limit or 0:g} s: {ready} of {count}. "
-                f"Their logs: {self._client.connection_file.parent / 'logs'}"
+                f"Their logs: {self._client.link.connection_file.parent / 'logs'}"
             ) from None
 
     def drain(self, engine: str, timeout: float | None = 60.0) -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Final
 
@@ -108,6 +109,24 @@ def test_no_process_pays_for_what_only_the_notebook_needs(package: str) -> None:
     loaded = loaded_by(f"import nbcluster.{package}")
 
     assert loaded & {"pandas", "numpy", "IPython", "ipywidgets", "anywidget", "tornado"} == set()
+
+
+def imported_by(path: Path) -> Iterator[Path]:
+    """Give the modules of ours that a module names, be it only as types."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nbcluster"):
+            for alias in node.names:
+                whole = ROOT.joinpath(*f"{node.module}.{alias.name}".split(".")).with_suffix(".py")
+                part = ROOT.joinpath(*str(node.module).split(".")).with_suffix(".py")
+                yield whole if whole.exists() else part
+
+
+def test_no_modules_name_each_other_in_a_circle_not_even_as_types() -> None:
+    faces = {path for path in sources() if path.name == "__init__.py"}  # they only hand names on
+    graph = {path: set(imported_by(path)) - faces for path in set(sources()) - faces}
+
+    assert any(len(names) > 3 for names in graph.values())
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which shows the circle
 
 
 # --------------------------------------------------------------------------- size
