@@ -382,7 +382,8 @@ class Loop:
         start = self.config.start_call if is_kept else ""
         for session in list(self.sessions.by_name.values()):
             if session.role == "client":
-                self.sender.say_last(session, m.Closing(reason, start, session.acked))
+                acked = session.durable if self.disk_is_full else session.acked
+                self.sender.say_last(session, m.Closing(reason, start, acked))
 
     def _give_back_all(self) -> None:
         """Put on record, before engines are told to go, that what runs did not end by itself."""

@@ -45,7 +45,8 @@ class Sender:
         frame, unread = codec.encode(message), session.unread
         if unread.waits or not unread.has_room:
             _note_wait(session)
-            unread.keep(frame, always=isinstance(message, m.NotTaken))
+            keep = unread.keep_first if isinstance(message, m.NotTaken) else unread.keep
+            keep(frame)
             return False
         return self._post_counted(session, frame)
 
@@ -60,8 +61,9 @@ class Sender:
                 self.tell(session, of_client)
 
     def tell(self, session: Session, news: News) -> None:
-        """Send news to one client, and what is durable of what it submitted."""
+        """Send news to one client after a commit: what was taken in of it is durable by then."""
         unread = session.unread
+        session.durable = session.acked
         is_small = sum(map(size_of, news.ended)) <= PORTION_BYTES
         if is_small and unread.has_room and not unread.waits:
             self._post_counted(session, codec.encode(_updates(session, news)))
@@ -91,8 +93,6 @@ class Sender:
             frame = unread.next_frame()
             if frame is None:
                 frame = codec.encode(_updates(session, unread.next_news()))
-            else:
-                unread.drop_frame()
             if not self._post_counted(session, frame):
                 return
         if unread.waits:
@@ -119,13 +119,13 @@ def _updates(session: Session, news: News) -> m.Updates:
     """Return the next message with news for a client."""
     session.sent += 1
     unread = session.unread
-    if unread.has_gap and not unread.waits:  # the number tells it, after all that could be kept
+    if unread.has_gap and not unread.has_news:  # the number tells it, after all that could be kept
         unread.has_gap = False
         session.sent += 1
-    session.told = session.acked
+    session.told = session.durable
     return m.Updates(
         session.sent,
-        session.acked,
+        session.durable,
         news.ended,
         news.moved,
         news.aliases,

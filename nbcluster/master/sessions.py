@@ -34,7 +34,8 @@ class Session:
     name: str  #: id of the client, engine or executor
     pid: int
     sent: int = 0  #: `Updates` sent to this client
-    acked: int = 0  #: highest number of a message of the peer that is durable
+    acked: int = 0  #: highest number of a message of the peer that was taken in
+    durable: int = 0  #: of a client: the highest that is durable, as far as that was looked at
     greeted: int = 0  #: greetings of this session
     told: int = 0  #: highest number that was acknowledged to it
     known: set[str] = field(default_factory=set)  #: definitions an executor has

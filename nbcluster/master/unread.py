@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Final
 
 from nbcluster.core.events import News
@@ -15,8 +14,6 @@ from nbcluster.wire.window import WINDOW_COST, cost
 KEPT_BYTES: Final = 1 << 30
 #: Bytes of results in one message, beside its last one.
 PORTION_BYTES: Final = 8 << 20
-#: Tasks that moved, in one message.
-PORTION_MOVED: Final = 20_000
 #: What an end counts beside its payload and output.
 _END_BYTES: Final = 400
 
@@ -27,19 +24,32 @@ def size_of(end: Ended) -> int:
 
 
 @dataclass(slots=True)
+class _Kept:
+    """A message that is no news, and what has to be told before it."""
+
+    frame: bytes
+    ended: int  #: how many ends
+    told: int  #: how many messages with news
+
+
+@dataclass(slots=True)
 class Unread:
     """The window of one client, and what does not go into it."""
 
-    waits: bool = False  #: the window is full; all that comes is kept, to stay in order
     is_noted: bool = False  #: in the master's log
     has_gap: bool = False  #: not all could be kept: the client has to see that and ask
+    has_news: bool = False  #: something is to be told, be it only what is durable
     _sent: int = 0
     _taken: int = 0
-    _frames: deque[bytes] = field(default_factory=deque)  #: answers, and what else is no news
+    _first: deque[bytes] = field(default_factory=deque)  #: what is told only once, and before all
+    _frames: deque[_Kept] = field(default_factory=deque)  #: answers, and pieces of output
     _ended: deque[Ended] = field(default_factory=deque)
     _moved: dict[str, Moved] = field(default_factory=dict)
     _once: News = field(default_factory=News)  #: what cannot be asked for again
     _kept_bytes: int = 0
+    _ends_kept: int = 0
+    _ends_told: int = 0
+    _told: int = 0  #: messages with news
 
     def begin(self) -> None:
         """Count from here: the next message is the welcome."""
@@ -49,6 +59,11 @@ class Unread:
     def has_room(self) -> bool:
         """Whether another message may be sent now."""
         return self._sent - self._taken < WINDOW_COST
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything is kept: then all that comes is, to stay in order."""
+        return self.has_news or bool(self._first or self._frames)
 
     def sent(self, frame: bytes) -> None:
         """Count a message that was sent."""
@@ -60,19 +75,25 @@ class Unread:
 
     # ------------------------------------------------------------------ keeping
 
-    def keep(self, frame: bytes, *, always: bool = False) -> None:
-        """Keep a message that is no news; ``always``: it is told only once."""
-        self.waits = True
-        if self._has_place(len(frame)) or always:
-            self._frames.append(frame)
+    def keep_first(self, frame: bytes) -> None:
+        """Keep a message that is told only once, ahead of all others, however much there is."""
+        self._first.append(frame)
+
+    def keep(self, frame: bytes) -> None:
+        """Keep a message that is no news; it goes after the news that came before it."""
+        if self._has_place(len(frame)):
+            # What moved goes with the next message of news, whole; ends may take several.
+            self._frames.append(_Kept(frame, self._ends_kept, self._told + self.has_news))
 
     def keep_news(self, news: News) -> None:
         """Keep news. The last word on a task is enough."""
-        self.waits = True
+        self.has_news = True
         for end in news.ended:
-            self._moved.pop(end.task, None)
+            if self._moved.pop(end.task, None) is not None:
+                self._kept_bytes -= _END_BYTES
             if self._has_place(size_of(end)):
                 self._ended.append(end)
+                self._ends_kept += 1
         for moved in news.moved:
             if moved.task in self._moved or self._has_place(_END_BYTES):
                 self._moved[moved.task] = moved
@@ -82,7 +103,7 @@ class Unread:
 
     def _has_place(self, size: int) -> bool:
         if self._kept_bytes >= KEPT_BYTES:
-            self.has_gap = True
+            self.has_gap = self.has_news = True
             return False
         self._kept_bytes += size
         return True
@@ -90,25 +111,29 @@ class Unread:
     # ------------------------------------------------------------------ sending
 
     def next_frame(self) -> bytes | None:
-        """Return the first message that is no news; it stays the first until `drop_frame`."""
-        return self._frames[0] if self._frames else None
-
-    def drop_frame(self) -> None:
-        """The first message was sent."""
-        self._kept_bytes -= len(self._frames.popleft())
+        """Take out the message that goes next; None: news do."""
+        if self._first:
+            return self._first.popleft()
+        if self._frames:
+            kept = self._frames[0]
+            if kept.ended <= self._ends_told and kept.told <= self._told:
+                self._kept_bytes -= len(kept.frame)
+                return self._frames.popleft().frame
+        return None
 
     def next_news(self) -> News:
-        """Take out news for one message; with the last of them nothing waits any more."""
+        """Take out news for one message."""
         news, self._once = self._once, News()
-        for name in list(islice(self._moved, PORTION_MOVED)):
-            news.moved.append(self._moved.pop(name))
-            self._kept_bytes -= _END_BYTES
+        news.moved.extend(self._moved.values())
+        self._kept_bytes -= _END_BYTES * len(self._moved)
+        self._moved.clear()
         size = 0
         while self._ended and size < PORTION_BYTES:
             end = self._ended.popleft()
             news.ended.append(end)
             size += size_of(end)
         self._kept_bytes -= size
-        if not (self._ended or self._moved):
-            self.waits, self._kept_bytes = False, 0
+        self._ends_told += len(news.ended)
+        self._told += 1
+        self.has_news = bool(self._ended)
         return news
