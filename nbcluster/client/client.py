@@ -310,6 +310,8 @@ class Client:
             if future is not None:  # dropped at the last: whatever is raised, it is asked for again
                 self._on_ended(future, ended)
                 futures.pop(ended.task, None)
+            elif ended.blobs:
+                self._held.forgo(ended.task)
         for task, code, args in news.refused:
             self._on_refused(task, from_code(code, tuple(args)))
         if news.number != self._expected:

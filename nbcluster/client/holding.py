@@ -67,6 +67,11 @@ class Held:
             self._let_go.append(task)  # this may run in the middle of anything: told later
             self._on_gone()
 
+    def forgo(self, task: str) -> None:
+        """Let the buffers of ``task`` go, unless a future holds them: an interrupt dropped it."""
+        if not self._counts.get(task):
+            self._let_go.append(task)
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing is held."""

@@ -48,6 +48,8 @@ class Replay:
         self._state.submitted = known.submitted
         for setup in known.setups:
             if not setup.payload:  # in journals of the first format it is there
+                if setup.version not in header.parts:
+                    raise JournalCorruptError(f"the payload of setup {setup.version} is missing")
                 setup.payload = header.parts[setup.version]
         self._state.setups = known.setups
         self._state.groups = {wanted.group: wanted for wanted in known.groups}

@@ -69,6 +69,15 @@ def test_a_future_whose_end_could_not_be_taken_in_is_asked_for_again(client: Cli
     assert not client._futures
 
 
+def test_a_large_result_for_which_there_is_no_future_is_let_go(client: Client) -> None:
+    end = ended("dropped")
+    end.blobs = ("blob",)
+
+    client._on_updates(m.Updates(1, 0, [end], [], [], []))
+
+    assert client._held.free() == ["dropped"]
+
+
 def test_only_a_call_with_a_key_has_a_digest(client: Client) -> None:
     for key in ("", "k"):
         client.submit(CallOptions(key=key), len, ("ab",), {})

@@ -44,3 +44,15 @@ def test_results_are_held_until_their_futures_are_gone_and_that_was_told() -> No
     assert told == ["gone"]
     assert held.free() == ["t-1"]
     assert held.is_empty
+
+
+def test_a_result_that_no_future_holds_is_let_go_and_one_that_is_held_is_not() -> None:
+    held = Held(lambda: None)
+    future: Future[int] = Future()
+    held.hold(future, "held")
+
+    for task in ("held", "dropped"):
+        held.forgo(task)
+
+    assert held.free() == ["dropped"]
+    assert not held.is_empty

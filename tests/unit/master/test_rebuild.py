@@ -10,6 +10,7 @@ from nbcluster.core import events as e
 from nbcluster.core import records as r
 from nbcluster.core.machine import Machine
 from nbcluster.core.model import Definition
+from nbcluster.errors import JournalCorruptError
 from nbcluster.journal import Header, MemoryDisk, MemoryJournal
 from nbcluster.master.__main__ import _rebuild
 from nbcluster.master.config import MasterConfig
@@ -45,6 +46,8 @@ def test_the_payloads_of_setups_are_parts_of_a_header_and_in_the_first_format_in
     assert machine.state.setups == story.state.setups
     assert header.parts == {1: b"payload"}
     assert b"payload" not in header.main
+    with pytest.raises(JournalCorruptError, match="payload of setup 1 is missing"):
+        Replay(Machine()).restore_header(Header(header.main))
 
 
 @pytest.mark.parametrize("is_known", [False, True])
