@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Malformed messages within a minute after which a peer is not listened to any more.
 MALFORMED_LIMIT: Final = 10
+#: Engines that were given up whose executors are known, in case they come back.
+LEFT_LIMIT: Final = 1_000
 _MINUTE_S: Final = 60.0
 
 
@@ -53,6 +55,7 @@ class Sessions:
         self._malformed: dict[bytes, deque[float]] = {}
         self.dropped = 0  #: malformed messages so far
         self.ended: list[str] = []  #: clients whose process has ended since the last turn
+        self._left: dict[str, list[bytes]] = {}  #: engine that was given up -> its executors
         self._poller: select.poll | None = None
         self._others: dict[int, Callable[[], None]] = {}
         self._reply: Callable[[bytes, Any], object] = lambda peer, message: None
@@ -91,6 +94,10 @@ class Sessions:
         if session is not again and isinstance(hello, m.ClientHello):
             self._watch(session, hello.host)
         session.greeted += 1
+        if isinstance(hello, m.EngineHello):
+            # It was only silent. Its executors wait for work and say nothing by themselves.
+            for executor in self._left.pop(hello.engine, ()):
+                self._reply(executor, m.GreetAgain())
         self.by_peer[peer] = session
         self.by_name[session.name] = session
         return session, m.Welcome(0, self._connection.name, self._connection.version, 0.0)
@@ -140,10 +147,16 @@ class Sessions:
             del self.by_name[session.name]
 
     def close_engine(self, engine: str) -> None:
-        """Forget the sessions of an engine and of its executors."""
+        """Forget the sessions of an engine and of its executors, until it comes back."""
+        executors: list[bytes] = []
         for session in list(self.by_name.values()):
             if session.role != "client" and engine_of(session.name) == engine:
+                if session.role == "executor":
+                    executors.append(session.peer)
                 self.close(session)
+        self._left[engine] = executors
+        if len(self._left) > LEFT_LIMIT:
+            del self._left[next(iter(self._left))]
 
     def malformed(self, peer: bytes, now: float) -> bool:
         """Count a malformed message; a peer that has sent too many is refused: return whether."""

@@ -118,6 +118,19 @@ def test_an_engine_that_is_stopped_for_a_while_keeps_its_tasks(up: Up) -> None:
     assert cluster.tasks().attempts.eq(1).all()
 
 
+def test_an_engine_that_was_given_up_and_comes_back_runs_tasks_again(up: Up) -> None:
+    cluster = up(1)
+    pid = int(cluster.engines().pid.iloc[0])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        eventually(lambda: cluster.engines().empty, 40)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    assert cluster.submit(calls.double, 21).result(20) == 42
+    assert cluster.engines().pid.tolist() == [pid]
+
+
 def test_many_executors_that_die_at_once_cost_only_what_they_ran(up: Up) -> None:
     cluster = up(2, slots=2)
     futures = [cluster.submit(calls.slowly, 0.02, i) for i in range(200)]

@@ -483,6 +483,23 @@ def test_what_no_peer_says_is_malformed_also_of_a_stranger(master: Master, peer:
     master.until(lambda: master.loop.sessions.dropped == 2)
 
 
+def test_executors_of_an_engine_that_was_given_up_greet_again_when_it_comes_back(
+    master: Master, peer: Peer
+) -> None:
+    engine, executor = peer, Peer(master)
+    master.loop.sessions.attend(select.poll(), {}, master.loop.sender.post)
+    engine.say(engine_hello())
+    engine.hear(m.Welcome, codec.to_engine)
+    executor.say(m.ExecutorHello(KEY, "e/0.1", "1", m.PROTOCOL, "3.11", os.getpid()))
+    executor.hear(m.Welcome, codec.to_executor)
+
+    master.loop.sessions.close_engine("e")
+    engine.say(engine_hello())
+
+    assert executor.hear(m.GreetAgain, codec.to_executor)
+    executor.close()
+
+
 # --------------------------------------------------------------------------- times
 
 
