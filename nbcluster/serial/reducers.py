@@ -19,6 +19,7 @@ import types
 import typing
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from gc import get_referents
 from pickle import PicklingError
@@ -50,6 +51,9 @@ def reduce(obj: Any, session: Session, dump: Dump) -> Any:
     if reducer is not None:
         return reducer(obj, session, dump)
     if not isinstance(obj, _SPECIAL):
+        managers = sys.modules.get("multiprocessing.managers")
+        if managers is not None and isinstance(obj, managers.BaseProxy):
+            return _manager_proxy(obj, managers)
         return NotImplemented
     if isinstance(obj, type):
         return _class(obj, session, dump)
@@ -257,6 +261,14 @@ def _proxy(obj: Any, session: Session, dump: Dump) -> Any:
     return types.MappingProxyType, (get_referents(obj)[0],)
 
 
+def _manager_proxy(obj: Any, managers: ModuleType) -> Any:
+    """As a proxy of a manager is sent to a child of its process, which has the key already."""
+    if type(obj).__reduce__ is not managers.BaseProxy.__reduce__:
+        return NotImplemented
+    make, (kind, token, serializer, options) = obj.__reduce__()
+    return make, (kind, token, serializer, options | {"authkey": bytes(obj._authkey)})
+
+
 def _weak_mapping(obj: Any, session: Session, dump: Dump) -> Any:
     return type(obj), (), None, None, iter(list(obj.items()))
 
@@ -283,7 +295,18 @@ def _logger(obj: logging.Logger, session: Session, dump: Dump) -> Any:
     return logging.getLogger, (() if obj.name == "root" else (obj.name,))
 
 
+def _future(obj: Future[Any]) -> Any:
+    if obj.done() or type(obj).__reduce__ is not object.__reduce__:
+        return NotImplemented
+    raise PicklingError(
+        f"cannot pickle {type(obj).__name__!r} object: it has not ended, and nothing would end "
+        "the copy; its result() can be sent"
+    )
+
+
 def _refused(obj: Any, session: Session, dump: Dump) -> Any:
+    if isinstance(obj, Future):
+        return _future(obj)
     if isinstance(obj, (io.BytesIO, io.StringIO)):
         return NotImplemented
     if isinstance(obj, io.IOBase) and any(obj is s for s in (sys.stdout, sys.stderr, sys.stdin)):
@@ -291,7 +314,7 @@ def _refused(obj: Any, session: Session, dump: Dump) -> Any:
     raise PicklingError(f"cannot pickle {type(obj).__name__!r} object: it belongs to its process")
 
 
-_SPECIAL: Final = (type, enum.Enum, BaseException, io.IOBase, threading.Thread)
+_SPECIAL: Final = (type, enum.Enum, BaseException, io.IOBase, threading.Thread, Future)
 
 
 # --------------------------------------------------------------------------- exceptions

@@ -12,6 +12,7 @@ Four things in those tests name the process pool and are put right:
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import unittest
 from collections.abc import Callable, Iterator
@@ -111,7 +112,7 @@ class _NothingLeft:
 
 def _executor_mixin(suite: Suite, executor: type[Executor]) -> type:
     class WithoutContext(executor):  # type: ignore[misc, valid-type]  # known at run time only
-        def __init__(self, *args: Any, mp_context: None = None, **kwargs: Any) -> None:
+        def __init__(self, *args: Any, mp_context: Any = None, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             note_clusters()
 
@@ -126,8 +127,8 @@ def _executor_mixin(suite: Suite, executor: type[Executor]) -> type:
             self.addCleanup(environment.stop)
             super().setUp()
 
-        def get_context(self) -> None:
-            return None
+        def get_context(self) -> Any:
+            return multiprocessing.get_context("spawn")
 
     return ClusterMixin
 

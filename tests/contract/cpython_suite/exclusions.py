@@ -23,9 +23,6 @@ EXCLUDED: Final[dict[str, str]] = {
     ),
     "ProcessPoolExecutorTest.test_max_workers_too_large": "a limit of Windows",
     "ProcessPoolExecutorTest.test_traceback": "wants the pool's private class _RemoteTraceback",
-    "ProcessPoolExecutorTest.test_ressources_gced_in_workers": (
-        "needs the key of multiprocessing that only its own children inherit"
-    ),
     "ProcessPoolExecutorTest.test_saturation": _PROCESSES,
     "ProcessPoolExecutorTest.test_idle_process_reuse_one": _PROCESSES,
     "ProcessPoolExecutorTest.test_idle_process_reuse_multiple": _PROCESSES,
