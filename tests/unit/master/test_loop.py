@@ -9,6 +9,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +23,7 @@ from nbcluster.core.machine import Machine
 from nbcluster.core.memo import Timer
 from nbcluster.core.model import Definition, Ended, Moved, NewTask, Outcome, State, Task, Template
 from nbcluster.journal import MemoryJournal
-from nbcluster.master import unread
+from nbcluster.master import loop, unread
 from nbcluster.master.config import MasterConfig
 from nbcluster.master.keeper import Keeper
 from nbcluster.master.loop import LONGEST_WAIT_MS, Loop
@@ -542,6 +544,26 @@ def test_a_task_with_any_times_leaves_a_time_to_wait_for(
     master.until(lambda: "t" in master.machine.state.tasks)
 
     assert (master.loop._wait_ms() or 0.0) <= LONGEST_WAIT_MS
+
+
+def test_a_long_log_is_cleaned_at_load_once_in_so_many_records(
+    master: Master, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "LONG_LOG", 100)
+    monkeypatch.setattr(loop, "LONG_LOG_PER_TASK", 0)
+    monkeypatch.setattr(loop, "BUSY_GROWTH", 50)
+    peer.greet()
+    cleaned: list[int] = []
+
+    for n in range(300):
+        peer.say(submit(n + 1, NewTask(f"t{n}", 0, b"")))
+        master.until(partial(master.machine.state.tasks.get, f"t{n}"))
+        if master.loop._log_is_long():
+            master.loop._clean(loop.BUSY_PORTION)
+            cleaned.append(n)
+
+    assert len(cleaned) >= 2
+    assert all(later - sooner > 40 for sooner, later in pairwise(cleaned))
 
 
 # --------------------------------------------------------------------------- full disk
