@@ -1,5 +1,5 @@
 # Everything runs in an environment of its own, $(VENV), made from any Python >= 3.11.
-# `make PYTHON=/path/to/python3.12 test` chooses another one.
+# `make clean`, then `make PYTHON=/path/to/python3.12 test` takes another one.
 
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python3.14,\
 	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))) python3)
@@ -27,7 +27,7 @@ test: lint ## formatting, lint, types, floors, and all tests
 	@echo "== pytest: unit, simulation, contract, integration, notebooks"
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-unit: $(VENV)/.test ## only the tests that start no process
+unit: $(VENV)/.test ## only the tests that start no cluster
 	@$(BIN)/python -m pytest -q tests/unit tests/simulation
 
 lint: $(VENV)/.test ## ruff, mypy, import-linter

@@ -21,7 +21,7 @@ END_S: Final = 30.0
 
 
 class Callbacks:
-    """Runs what it is given, one after another; the thread begins with the first."""
+    """Runs what it is given, one after another; the thread begins when it is first needed."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -35,12 +35,21 @@ class Callbacks:
         with self._lock:
             is_late = self._closed
             if not is_late:
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                    self._thread.start()
+                self._begin()
                 self._queue.put(callback)
         if is_late:
             callback()
+
+    def begin(self) -> None:
+        """Have the thread ready: in Python 3.12 none can begin once the program's end has."""
+        with self._lock:
+            if not self._closed:
+                self._begin()
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
 
     def _run(self) -> None:
         while (callback := self._queue.get()) is not None:

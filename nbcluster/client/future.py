@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import math
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures._base import (
     CANCELLED,
     CANCELLED_AND_NOTIFIED,
@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 from nbcluster.client.awaiting import await_on_loop
 from nbcluster.client.causes import add_remote
 from nbcluster.client.explaining import (
+    as_unreadable,
     explain_end,
     explain_loss,
     explain_open,
@@ -28,10 +29,18 @@ from nbcluster.client.explaining import (
 )
 from nbcluster.client.facts import Facts
 from nbcluster.client.guard import acquire_unless_abandoned
+from nbcluster.client.interrupts import SignalSafeRLock
 from nbcluster.client.owner import Owner
 from nbcluster.client.silence import await_end
+from nbcluster.client.waiters import Waiters
 from nbcluster.core.model import Ended, Moved, State
-from nbcluster.errors import ClusterConnectionError, OptionError, UndecodableError, from_code
+from nbcluster.errors import (
+    ClusterConnectionError,
+    MissingModuleError,
+    OptionError,
+    UndecodableError,
+    from_code,
+)
 from nbcluster.options import number
 
 T = TypeVar("T")
@@ -51,6 +60,11 @@ _TOLD: dict[State | None, str] = {
     State.SUCCEEDED: "add_result",
     State.CANCELLED: "add_cancelled",
 }
+
+
+def _new_condition() -> threading.Condition:
+    """Make one that a handler of a signal never finds taken by what it interrupted."""
+    return threading.Condition(SignalSafeRLock())  # type: ignore[arg-type]
 
 
 class Future(Facts, concurrent.futures.Future[T], Generic[T]):
@@ -93,9 +107,8 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
         if self._own_condition is None:
-            waiters: list[Any] = []
-            callbacks: list[Any] = []
-            condition = threading.Condition()
+            waiters, callbacks = Waiters(), list[Any]()
+            condition = _new_condition()
             with _birth:  # nothing is called in here, so no handler of a signal comes in either
                 if self._own_condition is None:
                     self._waiters, self._done_callbacks = waiters, callbacks
@@ -107,7 +120,7 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
         """Hold the condition; a new one, if whoever holds it will never let it go."""
         condition = self._condition
         if not acquire_unless_abandoned(condition):
-            condition = self._own_condition = threading.Condition()
+            condition = self._own_condition = _new_condition()
             condition.acquire()
         try:
             yield condition
@@ -125,6 +138,9 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
             If the task has not ended in time. It goes on.
         CancelledError
             If it was cancelled.
+        UndecodableError
+            If the value cannot be unpickled here. From then on ``state`` and ``why()`` say so;
+            the tables of the cluster, whose master opens no payload, keep ``succeeded``.
         Exception
             The task's own exception, with the remote traceback as its cause.
         """
@@ -173,7 +189,8 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
 
     def _open(self) -> None:
         """Unpickle what the task ended with."""
-        with self._condition if self._is_large else _opening:
+        # Signals are handled meanwhile: it runs code of the user's, and may take long.
+        with self._own_opening if self._is_large else _opening:
             if self._opened or self._ended is None:
                 return
             ended = self._ended
@@ -183,7 +200,10 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
                 else:
                     self._exception = self._error_of(ended)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - it runs code of the user's
-                self._exception = UndecodableError(self.id, explain_unreadable(error))
+                cls = MissingModuleError if isinstance(error, ImportError) else UndecodableError
+                self._exception = unreadable = cls(self.id, explain_unreadable(error))
+                if ended.state is State.SUCCEEDED:
+                    self._ended = ended = as_unreadable(ended, unreadable)
             self._opened = True
             # The raw bytes are not needed any more.
             ended.payload = b""
@@ -194,6 +214,11 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
         """Whether to unpickle it takes so long that others must not wait for it."""
         ended = self._ended
         return ended is None or len(ended.payload) > LARGE_BYTES or bool(ended.blobs)
+
+    @property
+    def _own_opening(self) -> threading.RLock:
+        opening: threading.RLock = self.__dict__.setdefault("_opening", threading.RLock())
+        return opening
 
     def _load(self, ended: Ended) -> Any:
         assert self._client is not None
@@ -221,6 +246,30 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
     def done(self) -> bool:
         """Return whether it has ended."""
         return self._state in _OVER
+
+    def running(self) -> bool:
+        """Return whether it runs. Takes no lock, as `done`."""
+        return self._state == RUNNING
+
+    def cancelled(self) -> bool:
+        """Return whether it was cancelled. Takes no lock."""
+        return self._state in (CANCELLED, CANCELLED_AND_NOTIFIED)
+
+    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> None:
+        """Have ``fn(future)`` called once it has ended, as ``concurrent.futures`` does.
+
+        Raises
+        ------
+        TypeError
+            From within ``asyncio.wait``, which would wait for ever.
+        """
+        if getattr(fn, "__module__", "") == "asyncio.tasks":
+            raise TypeError(
+                "asyncio.wait takes futures of asyncio only: give it asyncio.wrap_future(future)"
+            )
+        if self._client is not None and not self.done():
+            self._client.callbacks.begin()
+        super().add_done_callback(fn)
 
     # ------------------------------------------------------------------ acting
 
@@ -313,6 +362,9 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
     def _on_ended(self, news: Ended) -> None:
         """Take in the end of the task; only the first one counts."""
         is_cancelled = news.state is State.CANCELLED
+        if is_cancelled and self._output and not (news.stdout or news.stderr):
+            # What is stopped tells nothing more, so what it wrote is what has come.
+            news.stdout, news.stderr = bytes(self._output[1]), bytes(self._output[2])
         with _birth:
             if self._own_condition is None and not is_cancelled:
                 # Nobody waits and nobody wants to be called: who comes later finds it ended.

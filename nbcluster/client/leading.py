@@ -70,12 +70,17 @@ class Leading:
             self._left.clear()
         if not self.role.acquire(blocking=False):
             self._wake()
-            self.role.acquire()
+            if not self.role.acquire(timeout=_SLICE_S):  # it may wait for what lies below us
+                self._make_free()
+                return False
         return True
 
     def _leave(self) -> None:
         self.role.release()
         self._led_at = time.monotonic()
+        self._make_free()
+
+    def _make_free(self) -> None:
         with self._lock:
             self._leader = None
             self._left.set()

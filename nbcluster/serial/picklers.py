@@ -50,7 +50,13 @@ def dill_pickler(write: Write, session: Session, callback: BufferCallback | None
         def reducer_override(self, obj: Any) -> Any:
             return reduce(obj, session, dump_bytes)
 
-    return DillPickler(Sink(write), PROTOCOL, buffer_callback=callback, recurse=True, byref=False)
+    def write_copy(piece: Any) -> None:
+        # The frames come as views of a BytesIO. From Python 3.13 on, one that becomes garbage
+        # together with a view of it says so on stderr.
+        write(bytes(piece))
+
+    sink = Sink(write_copy)
+    return DillPickler(sink, PROTOCOL, buffer_callback=callback, recurse=True, byref=False)
 
 
 Make = Callable[[Write, Session, BufferCallback | None], Any]

@@ -49,6 +49,25 @@ def as_completed(cluster: nbcluster.Cluster) -> None:
     assert sum(future.result() for future in done) == 1225
 
 
+def wait(cluster: nbcluster.Cluster) -> None:
+    futures: list[Any] = [cluster.submit(abs, -n) for n in range(50)]
+    assert not concurrent.futures.wait(futures, END_S).not_done
+
+
+def ask(cluster: nbcluster.Cluster) -> None:
+    """Look at futures until they are done."""
+    futures: list[Any] = [cluster.submit(abs, -n) for n in range(50)]
+    while any(future.running() or not (future.cancelled() or future.done()) for future in futures):
+        pass
+
+
+def add_callbacks(cluster: nbcluster.Cluster) -> None:
+    futures: list[Any] = [cluster.submit(abs, -n) for n in range(50)]
+    while not all(future.done() for future in futures):
+        for future in futures:
+            future.add_done_callback(id)
+
+
 def handle_waiting(cluster: nbcluster.Cluster) -> None:
     """Do what waits for the master."""
     future = cluster.submit(time.sleep, 600)

@@ -17,7 +17,9 @@ from typing import Any, Final
 import pytest
 
 from nbcluster import Cluster
+from nbcluster.client.future import LARGE_BYTES
 from nbcluster.client.interrupts import defer
+from nbcluster.errors import UndecodableError
 from tests.helpers import eventually
 
 END_S: Final = 20.0
@@ -30,7 +32,11 @@ END_S: Final = 20.0
         ("result", "handle_waiting", "SIGTERM"),
         ("map_", "handle_waiting", "SIGALRM"),
         ("led_by_another", "handle_waiting", "SIGINT"),
-        ("as_completed", "handle_submitting", "SIGUSR1"),  # what that holds is not ours
+        ("as_completed", "handle_waiting", "SIGUSR1"),
+        ("as_completed", "handle_submitting", "SIGUSR2"),
+        ("wait", "handle_waiting", "SIGUSR1"),
+        ("ask", "handle_waiting", "SIGUSR2"),
+        ("add_callbacks", "handle_waiting", "SIGALRM"),
     ],
 )
 def test_handlers_may_use_the_cluster_whenever_they_come(
@@ -77,6 +83,58 @@ def test_a_handler_comes_at_once_while_a_result_is_waited_for(
             endless.result(END_S)
         assert time.monotonic() - began < END_S / 2
     thread.join()
+
+
+def test_a_handler_comes_at_once_while_a_large_result_is_unpickled(cluster: Cluster) -> None:
+    seen: list[int] = []
+
+    def make() -> Any:
+        def unpickle(_: bytes) -> None:
+            import signal
+
+            signal.raise_signal(signal.SIGUSR1)
+            raise ValueError("it goes on after the handler")
+
+        class Loud:
+            def __reduce__(self) -> Any:
+                return unpickle, (bytes(2 * LARGE_BYTES),)
+
+        return Loud()
+
+    def handler(number: int, frame: Any) -> None:
+        assert frame.f_code.co_name == "unpickle"
+        assert sys._getframe(1).f_code.co_name == "unpickle"
+        seen.append(number)
+
+    future = cluster.submit(make)
+    with handled_by(handler):
+        assert not concurrent.futures.wait([future], END_S).not_done  # it has a lock
+        with pytest.raises(UndecodableError):
+            future.result(END_S)
+    assert seen == [signal.SIGUSR1]
+
+
+def test_wait_for_what_is_no_future_keeps_no_signal_back(cluster: Cluster) -> None:
+    """The standard library leaves the locks of futures taken then."""
+    futures: list[Any] = [cluster.submit(time.sleep, 0) for _ in range(20)]
+    no_future = max((type("NoFuture", (), {})() for _ in range(10_000)), key=id)
+    assert id(no_future) > min(map(id, futures))  # they are locked in this order
+
+    def interrupt() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    for use in (lambda: None, lambda: cluster.submit(abs, -1).result(END_S)):
+        with pytest.raises(AttributeError):
+            concurrent.futures.wait([*futures, no_future])
+        assert any(future._condition._is_owned() for future in futures)
+        use()
+        interrupt()
+        interrupt()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    assert concurrent.futures.wait(futures, END_S).not_done == set()
+    assert cluster.submit(abs, -2).result(END_S) == 2
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

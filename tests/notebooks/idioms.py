@@ -610,11 +610,11 @@ CLASSES: Final = (
     _idiom(
         "an enum of functions",
         """
-        from enum import Enum
+        from enum import Enum, member
         from functools import partial
         class Op(Enum):
-            ADD = partial(lambda a, b: a + b)
-            NEG = partial(lambda a: -a)
+            ADD = member(partial(lambda a, b: a + b))
+            NEG = member(partial(lambda a: -a))
         def f(op): return op is Op.ADD, op.value(1, 2), Op.NEG
         """,
         "submit(f, Op.ADD)",
