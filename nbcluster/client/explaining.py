@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from msgspec import structs
+
 from nbcluster.client.facts import Facts
 from nbcluster.client.owner import Owner
-from nbcluster.core.model import Ended, Progress
+from nbcluster.core.model import Cause, Ended, ErrorInfo, Progress, State
 from nbcluster.errors import (
     ClosedError,
     ClusterConnectionError,
     ClusterTimeoutError,
     JournalFullError,
     TaskKeptError,
+    UndecodableError,
 )
 from nbcluster.serial.blobs import BlobGoneError
 
@@ -35,6 +38,8 @@ def explain_open(client: Owner, future: Facts) -> str:
     except ClusterTimeoutError:
         reason = f"it does not answer at the moment; {_KEPT}"
     except LookupError as error:
+        if future._exception is not None:  # it was refused meanwhile
+            return explain_loss(future._exception)
         reason = _KEPT if future.id in client.link.outgoing.unaccepted() else error
     except (ClusterConnectionError, JournalFullError) as error:
         reason = error
@@ -133,9 +138,15 @@ def explain_unreadable(error: BaseException) -> str:
     if isinstance(error, BlobGoneError):
         return (
             "ended, but its result is gone: it was released when the last future that held it was "
-            "dropped, or its cluster was stopped; submit it again"
+            "dropped, its cluster was stopped, or its file was removed; submit it again"
         )
     return f"ended, but its result cannot be unpickled here: {error!r}"
+
+
+def as_unreadable(ended: Ended, error: UndecodableError) -> Ended:
+    """Return the news of a task whose value cannot be unpickled here, as that of a failed one."""
+    info = ErrorInfo(type(error).__name__, error.message)
+    return structs.replace(ended, state=State.FAILED, cause=Cause.UNDECODABLE, error=info)
 
 
 def _count(number: int, what: str, plural: str = "s") -> str:

@@ -19,13 +19,14 @@ from nbcluster.transport.rundir import FileLock, cluster_dir, known_clusters
 CONNECT_S = 9.0
 
 
-def connect(target: str | os.PathLike[str] = "default", *, timeout: float = CONNECT_S) -> Cluster:
+def connect(target: str | os.PathLike[str] | None = None, *, timeout: float = CONNECT_S) -> Cluster:
     """Connect to a running cluster.
 
     Parameters
     ----------
     target
         Its name, the path of its connection file, or the address (``ipc://…``) of its master.
+        None: what ``NBCLUSTER_NAME`` says, or else ``"default"``.
     timeout
         Seconds to wait for the master's answer.
 
@@ -42,6 +43,8 @@ def connect(target: str | os.PathLike[str] = "default", *, timeout: float = CONN
     ClusterConnectionError
         If none runs there, or it does not answer.
     """
+    if target is None:
+        target = os.environ.get("NBCLUSTER_NAME") or "default"
     try:
         text = os.fsdecode(target)
     except TypeError:

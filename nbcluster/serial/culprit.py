@@ -7,6 +7,8 @@ parts of an object one by one and goes down into the first that fails.
 from __future__ import annotations
 
 import functools
+import io
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from types import FunctionType, MethodType
@@ -14,6 +16,7 @@ from typing import Any, Final
 
 from nbcluster.errors import UnpicklableError
 from nbcluster.serial.classes import class_state
+from nbcluster.serial.picklers import PROTOCOL
 from nbcluster.serial.session import Session, captured
 from nbcluster.serial.stream import write
 
@@ -90,6 +93,8 @@ class _Search:
 
     def below(self, obj: Any, depth: int) -> list[str]:
         """Return the way from ``obj`` to the culprit, which ends in the name of its type."""
+        if _refuses(obj):
+            return [_type_name(obj)]
         self.above.add(id(obj))
         return self.first(_parts(obj), depth) or [_type_name(obj)]
 
@@ -112,6 +117,22 @@ def _can_travel(obj: Any) -> bool:
     except Exception:  # noqa: BLE001 - user code runs while its objects are pickled
         return False
     return True
+
+
+def _refuses(obj: Any) -> bool:
+    """Return whether it is refused as it is: then its parts are not the reason."""
+    if isinstance(obj, (threading.Thread, io.IOBase)):
+        return True
+    cls = type(obj)
+    for name, args in (("__reduce_ex__", (PROTOCOL,)), ("__reduce__", ()), ("__getstate__", ())):
+        own = getattr(cls, name)
+        if own is not getattr(object, name):
+            try:
+                own(obj, *args)
+            except Exception:  # noqa: BLE001 - user code runs while its objects are pickled
+                return True
+            return False  # the others are called by this one, or by nobody
+    return False
 
 
 def _type_name(obj: Any) -> str:

@@ -64,12 +64,13 @@ class Wakeup:
 
     def __init__(self) -> None:
         self.fd, self._writer = wakeup_pipe()
+        self._write = os.write  # a module may be empty when the interpreter ends and ``call`` comes
 
     def call(self) -> None:
         """Make ``fd`` readable. Takes no lock: a garbage collector may call it."""
         try:
-            os.write(self._writer, b"w")
-        except (BlockingIOError, OSError):
+            self._write(self._writer, b"w")
+        except OSError:
             return  # full of calls, or closed: either way no more is needed
 
     def drain(self) -> None:

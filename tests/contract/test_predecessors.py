@@ -31,6 +31,16 @@ def divide() -> float:
     return 1 / 0
 
 
+def fails_until(path: str, times: int) -> int:
+    """Raise OSError ``times`` times, then return how often it was called."""
+    with open(path, "ab") as file:
+        file.write(b".")
+        count = file.tell()
+    if count <= times:
+        raise OSError(f"call {count}")
+    return count
+
+
 def waits_for(path: str, value: Any = None) -> Any:
     """Return once there is a file: a task that runs until the test lets it go."""
     while not os.path.exists(path):
@@ -298,7 +308,16 @@ def test_attempts_count_the_first_and_retries_do_not(two: Cluster) -> None:
 
     assert isinstance(future.exception(END_S), ZeroDivisionError)
     assert (future.attempts, future.retries) == (10, 9)
-    assert two.options(retries=math.inf) is not None
+
+
+def test_retries_may_be_infinite(two: Cluster, tmp_path: Path) -> None:
+    """A3, G6."""
+    endless = two.options(retries=math.inf, backoff=AT_ONCE)
+
+    future = endless.submit(fails_until, str(tmp_path / "calls"), 30)
+
+    assert future.result(END_S) == 31
+    assert (future.attempts, future.retries) == (31, 30)
 
 
 def test_slots_run_side_by_side(up: Up, gate: Path) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 import nbcluster
-from nbcluster import Cluster
+from nbcluster import Cluster, Future
+from nbcluster.client.future import LARGE_BYTES
 from nbcluster.errors import (
     JournalCorruptError,
     JournalError,
@@ -33,6 +37,7 @@ from nbcluster.wire import codec
 from nbcluster.wire import messages as m
 from tests.conftest import Up
 from tests.helpers import eventually
+from tests.integration import calls
 
 END_S: Final = 20.0
 
@@ -64,11 +69,25 @@ class Undumpable(Exception):
         raise OSError("no")
 
 
-class Lock(Exception):
-    """Holds what cannot be pickled."""
+class GivenFrame(Exception):
+    """Has an argument that cannot be pickled."""
 
     def __init__(self) -> None:
         super().__init__(sys._getframe())
+
+
+class HoldsFrame(Exception):
+    """Has an attribute that cannot be pickled."""
+
+    def __init__(self) -> None:
+        self.held = sys._getframe()
+
+
+class ExceptionTrap(Exception):
+    """Raises while it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return divmod, (1, 0)
 
 
 class Trap:
@@ -81,13 +100,31 @@ class Trap:
         raise ZeroDivisionError(state["where"])
 
 
+class Importing:
+    """Imports a module while it is unpickled."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return importlib.import_module, (self.module,)
+
+
 def raises(cls: type[Exception], *args: Any) -> None:
     raise cls(*args)
 
 
+def outcome(cluster: Cluster, future: Future[Any]) -> tuple[str, str, int]:
+    """Return state and cause as the table has them, and the attempts."""
+    row = cluster.tasks().loc[future.id]
+    assert row.state == future.state
+    return str(row.state), str(row.cause), future.attempts
+
+
 def test_an_argument_that_cannot_be_pickled_raises_in_submit_and_is_named(one: Cluster) -> None:
-    with pytest.raises(UnpicklableError, match=r"args\[0\] -> key 'db' -> sqlite3.Connection"):
-        one.submit(len, {"db": sqlite3.connect(":memory:")})
+    path = r"args\[0\] -> key 'db' -> sqlite3.Connection"
+    with closing(sqlite3.connect(":memory:")) as db, pytest.raises(UnpicklableError, match=path):
+        one.submit(len, {"db": db})
     with pytest.raises(TypeError):
         one.submit(len, threading.current_thread())
 
@@ -107,40 +144,113 @@ def test_a_result_that_cannot_be_pickled_fails_the_task_and_names_the_type(one: 
 
     error = future.exception(END_S)
 
-    assert isinstance(error, nbcluster.UndecodableError)
-    assert "MainThread" in str(error)
-    assert one.tasks().loc[future.id, "cause"] == "undecodable"
-    assert future.attempts == 1
+    assert type(error) is nbcluster.UndecodableError
+    assert "result -> threading._MainThread" in str(error)
+    assert outcome(one, future) == ("failed", "undecodable", 1)
+    assert "result -> threading._MainThread" in one.tasks().error[future.id]
 
 
-@pytest.mark.parametrize("cls", [Undumpable, Lock])
-def test_an_exception_that_cannot_be_pickled_fails_the_task_and_names_the_type(
-    one: Cluster, cls: type[Exception]
+@pytest.mark.parametrize(
+    ("cls", "way"),
+    [(GivenFrame, "args[0] -> frame"), (HoldsFrame, "attribute 'held' -> frame")],
+)
+def test_an_exception_that_cannot_be_pickled_fails_the_task_and_names_the_types(
+    one: Cluster, cls: type[Exception], way: str
 ) -> None:
     future = one.submit(raises, cls)
 
     error = future.exception(END_S)
 
-    assert isinstance(error, Exception)
-    assert cls.__name__ in str(error) or type(error) is cls
-    assert cls.__name__ in str(one.tasks().error[future.id])
-    assert future.state == "failed"
+    assert type(error) is nbcluster.UndecodableError
+    assert f"raised {cls.__name__}: " in str(error)
+    assert f"exception -> {way}" in str(error)
+    assert outcome(one, future) == ("failed", "undecodable", 1)
+    assert str(one.tasks().error[future.id]).startswith(f"{cls.__name__}: raised {cls.__name__}: ")
 
 
-def test_an_exception_that_cannot_be_unpickled_arrives_in_words(one: Cluster) -> None:
-    future = one.submit(raises, Unloadable, 1, 2)
+def test_an_exception_whose_reduce_raises_arrives_as_itself(one: Cluster) -> None:
+    future = one.submit(raises, Undumpable, "word")
 
     error = future.exception(END_S)
 
-    assert isinstance(error, Unloadable | nbcluster.UndecodableError)
-    assert "Unloadable" in str(one.tasks().error[future.id])
-    assert "Unloadable" in future.traceback()
+    assert type(error) is Undumpable
+    assert error.args == ("word",)
+    assert outcome(one, future) == ("failed", "exception", 1)
+    assert one.tasks().error[future.id] == "Undumpable: word"
 
 
-def test_a_result_that_cannot_be_unpickled_is_an_error_of_its_future(one: Cluster) -> None:
-    future = one.submit(Trap, "there")
+@pytest.mark.parametrize(("cls", "args"), [(Unloadable, (1, 2)), (ExceptionTrap, (1,))])
+def test_an_exception_whose_unpickling_raises_arrives_as_itself(
+    one: Cluster, cls: type[Exception], args: tuple[int, ...]
+) -> None:
+    future = one.submit(raises, cls, *args)
+
+    error = future.exception(END_S)
+
+    assert type(error) is cls
+    assert error.args == (1,)
+    assert outcome(one, future) == ("failed", "exception", 1)
+    assert one.tasks().error[future.id] == f"{cls.__name__}: 1"
+    assert f"{cls.__name__}: 1" in future.traceback()
+
+
+@pytest.mark.parametrize("size", [1, LARGE_BYTES + 1])
+def test_a_result_that_cannot_be_unpickled_fails_its_future_and_stays_in_the_tables(
+    one: Cluster, size: int
+) -> None:
+    future = one.submit(Trap, "there" * size)
+    eventually(future.done)
+    assert future.state == "succeeded"
 
     with pytest.raises(nbcluster.UndecodableError, match="ZeroDivisionError"):
+        future.result(END_S)
+
+    assert isinstance(future.exception(END_S), nbcluster.UndecodableError)
+    assert (future.state, future.progress) == ("failed", None)
+    assert future.why().startswith("failed (undecodable) after 1 attempt, 0 crashes: ")
+    assert "cannot be unpickled here: ZeroDivisionError" in future.why()
+    row = one.tasks().loc[future.id]
+    assert (row.state, row.cause) == ("succeeded", "")
+
+
+def test_what_needs_a_module_that_is_not_there_is_an_import_error_too(one: Cluster) -> None:
+    there = one.submit(id, Importing("no_such_module"))
+    here = one.submit(Importing, "no_such_module")
+
+    for future in (there, here):
+        with pytest.raises(ImportError, match="no_such_module") as caught:
+            future.result(END_S)
+        assert type(caught.value) is nbcluster.MissingModuleError
+
+
+def test_where_shared_memory_was_emptied_only_what_was_in_it_is_lost(up: Up) -> None:
+    cluster, large = up(1), bytes(2 << 20)
+    place = cluster_dir(cluster.name).blobs
+    executor = cluster.submit(os.getpid).result(END_S)
+    keyed = cluster.options(key="k")
+    keyed.submit(bytes, len(large)).result(END_S)
+
+    shutil.rmtree(place)
+
+    with pytest.raises(nbcluster.UndecodableError, match="its file was removed; submit it again"):
+        keyed.submit(bytes, len(large)).result(END_S)
+    assert cluster.submit(len, large).result(END_S) == len(large)
+    shutil.rmtree(place)
+    assert cluster.submit(bytes, len(large)).result(END_S) == large
+    assert place.stat().st_mode & 0o777 == 0o700
+    assert cluster.submit(os.getpid).result(END_S) == executor
+
+
+def test_a_large_argument_that_was_removed_fails_the_task_and_says_so(up: Up, gate: Path) -> None:
+    cluster = up(1)
+    before = cluster.submit(calls.wait_for, str(gate))
+    future = cluster.submit(len, bytes(2 << 20))
+
+    shutil.rmtree(cluster_dir(cluster.name).blobs)
+    gate.touch()
+
+    before.result(END_S)
+    with pytest.raises(nbcluster.UndecodableError, match="its file was removed"):
         future.result(END_S)
 
 
@@ -207,7 +317,7 @@ def test_an_impossible_start_is_refused_before_anything_is_made(
 
 
 def test_table_and_map_refuse_impossible_arguments(one: Cluster) -> None:
-    with pytest.raises(nbcluster.OptionError, match="state="):
+    with pytest.raises(nbcluster.OptionError, match="no state 'finished'"):
         one.tasks(state="finished")
     with pytest.raises(nbcluster.OptionError, match="chunksize="):
         one.map(len, ["a"], chunksize=0)
@@ -310,9 +420,9 @@ def test_an_impossible_argument_is_an_error_of_ours_and_the_builtin(
 
 
 def test_the_nearest_name_is_told(one: Cluster) -> None:
-    with pytest.raises(nbcluster.OptionError, match=r"'runing'; did you mean 'running'\?"):
+    with pytest.raises(nbcluster.OptionError, match=r"no state 'runing'; did you mean 'running'\?"):
         one.tasks(state="runing")
-    with pytest.raises(nbcluster.OptionError, match=r"'drian'; did you mean 'drain'\?"):
+    with pytest.raises(nbcluster.OptionError, match=r"no mode 'drian'; did you mean 'drain'\?"):
         one.stop(mode="drian")
 
 

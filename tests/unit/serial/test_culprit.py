@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ import pytest
 from nbcluster.errors import UnpicklableError
 from nbcluster.serial import pack
 from nbcluster.serial.pack import Packer
+from nbcluster.serial.picklers import dill_pickler
+from nbcluster.serial.session import Session
+from nbcluster.serial.unpack import Unpacker
 
 THREAD = threading.current_thread()
 
@@ -28,6 +32,20 @@ class Slotted:
 
     def __init__(self, value: Any) -> None:
         self.value = value
+
+
+def refusing(method: str) -> type[Holder]:
+    """Return a class whose objects say themselves that they cannot travel."""
+
+    def refuse(*_: object) -> None:
+        raise TypeError("send something else")
+
+    return type("Refusing", (Holder,), {method: refuse, "__module__": __name__})
+
+
+class Reduced(Holder):
+    def __reduce__(self) -> Any:
+        return Reduced, (self.value,)
 
 
 def refused(packer: Packer, *args: Any, **kwargs: Any) -> UnpicklableError:
@@ -57,6 +75,11 @@ def refused(packer: Packer, *args: Any, **kwargs: Any) -> UnpicklableError:
         ((n for n in ""), "generator"),
         (sys._getframe(), "frame"),
         (ValueError(THREAD), "args[0] -> threading._MainThread"),
+        (threading.Thread(args=(sys._getframe(),)), "threading.Thread"),
+        (refusing("__reduce__")(THREAD), f"{__name__}.Refusing"),
+        (refusing("__reduce_ex__")(THREAD), f"{__name__}.Refusing"),
+        (refusing("__getstate__")(THREAD), f"{__name__}.Refusing"),
+        (Reduced(THREAD), "attribute 'value' -> threading._MainThread"),
     ],
 )
 def test_the_path_leads_to_the_culprit(packer: Packer, value: Any, path: str) -> None:
@@ -66,6 +89,12 @@ def test_the_path_leads_to_the_culprit(packer: Packer, value: Any, path: str) ->
 
 def test_the_reason_is_what_the_pickler_said(packer: Packer) -> None:
     assert "generator" in refused(packer, (n for n in "")).reason
+
+
+def test_what_refuses_to_travel_gives_the_reason_itself(packer: Packer) -> None:
+    error = refused(packer, [refusing("__reduce__")(THREAD)])
+
+    assert error.reason == "send something else"
 
 
 def test_a_circle_does_not_keep_the_search_going(packer: Packer) -> None:
@@ -83,6 +112,14 @@ def test_something_nested_too_deeply_is_refused(packer: Packer) -> None:
     assert "nested too deeply" in refused(packer, deep).reason
 
 
+def test_what_dill_writes_holds_no_buffer_that_would_complain_as_garbage() -> None:
+    pieces: list[Any] = []
+
+    dill_pickler(pieces.append, Session(), None).dump(["few", bytes(100_000)])
+
+    assert {type(piece) for piece in pieces} == {bytes}
+
+
 def test_a_class_that_cannot_travel_names_the_attribute(packer: Packer) -> None:
     space: dict[str, Any] = {"__name__": "handmade", "thread": THREAD}
     exec("class Foo:\n    t = thread\ndef f(): return Foo", space)
@@ -91,6 +128,20 @@ def test_a_class_that_cannot_travel_names_the_attribute(packer: Packer) -> None:
         packer.define(space["f"])
 
     assert caught.value.path == "f -> global 'Foo' -> attribute 't' -> threading._MainThread"
+
+
+def test_a_future_that_has_not_ended_is_refused_and_one_that_has_is_not(
+    packer: Packer, unpacker: Unpacker
+) -> None:
+    future: Future[int] = Future()
+
+    error = refused(packer, [future])
+    future.set_result(8)
+    (back,), _ = unpacker.loads_call(*packer.dumps_call((future,), {}))
+
+    assert error.path == "args[0] -> item 0 -> concurrent.futures._base.Future"
+    assert "its result() can be sent" in error.reason
+    assert back.result(0) == 8
 
 
 def test_an_open_file_is_refused_even_where_dill_would_reopen_it(packer: Packer) -> None:

@@ -8,6 +8,7 @@ import resource
 import select
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -103,6 +104,20 @@ def test_a_wakeup_pipe_never_blocks_and_is_not_inherited() -> None:
     finally:
         os.close(reader)
         os.close(writer)
+
+
+def test_a_wakeup_can_be_called_when_the_interpreter_has_emptied_the_modules() -> None:
+    code = (
+        "import os, weakref\n"
+        "from nbcluster.transport.descriptors import Wakeup\n"
+        "class Kept: pass\n"
+        "wakeup, os.kept = Wakeup(), Kept()\n"
+        "os.ref = weakref.ref(os.kept, lambda _, call=wakeup.call: call())\n"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+
+    assert ended.stderr == ""
 
 
 def test_a_descriptor_of_any_number_can_be_waited_for() -> None:
