@@ -23,6 +23,12 @@ def initialize(fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
     fn(*args)
 
 
+def import_modules(names: Sequence[str]) -> None:
+    """Import modules by their names."""
+    for name in names:
+        importlib.import_module(name)
+
+
 def push_names(names: dict[str, Any]) -> None:
     """Bind names in the namespace that functions of the notebook see on engines."""
     vars(sys.modules["__main__"]).update(names)

@@ -153,6 +153,10 @@ class UndecodableError(TaskError, TypeError, PicklingError):
     """The result or the exception of the task could not be pickled or unpickled."""
 
 
+class MissingModuleError(UndecodableError, ImportError):
+    """The call, or its result, needs a module that cannot be imported where it is unpickled."""
+
+
 class DependencyError(TaskError):
     """A task named in ``after=`` did not succeed, so this one was not run."""
 
@@ -339,6 +343,7 @@ BY_CODE: Final[dict[str, type[NbclusterError]]] = {
         TaskExpiredError,
         TaskLostError,
         UndecodableError,
+        MissingModuleError,
         DependencyError,
         TaskCrashedError,
         InitializerError,

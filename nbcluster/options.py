@@ -7,10 +7,12 @@ meant for one call (name, key, dependencies) or must be pickled first (``retry_o
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 import numbers
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypedDict, TypeVar
 
 import msgspec
 
@@ -107,6 +109,42 @@ class StartOptions:
     log_level: str = "INFO"
     env: dict[str, str] = field(default_factory=dict)
     chosen: frozenset[str] = frozenset()  #: the options that somebody gave, by their public names
+
+
+class Options(TypedDict, total=False):
+    """The options of one call by name, for completion and for type checkers."""
+
+    retries: float
+    retry_on: type[BaseException] | Collection[type[BaseException]]
+    backoff: Backoff | float
+    timeout: float | None
+    priority: int
+    group: str
+    name: str
+    key: str
+    delivery: str
+    max_crashes: int
+    expires: float | None
+    after: Any  #: a future or an id, or some of them
+    wait: bool
+    load: int
+    engine: str
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def shows_options(function: F) -> F:
+    """Name the options in the signature of a function that takes them as ``**options``.
+
+    None has a meaning for some of them, so what stands as default says only: as it is.
+    """
+    own = inspect.signature(function).parameters.values()
+    shown = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    only, unchanged = inspect.Parameter.KEYWORD_ONLY, ...
+    shown += [inspect.Parameter(x, only, default=unchanged) for x in Options.__annotations__]
+    function.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    return function
 
 
 # --------------------------------------------------------------------------- checks
@@ -250,7 +288,7 @@ def unknown_option(name: str, known: Any, what: str = "option") -> OptionError:
     return OptionError(f"there is no {what} {name!r}{hint} Known: {', '.join(sorted(known))}")
 
 
-def call_options(base: CallOptions, changes: dict[str, Any]) -> CallOptions:
+def call_options(base: CallOptions, changes: Mapping[str, Any]) -> CallOptions:
     """Return ``base`` with ``changes`` checked and put in.
 
     Raises

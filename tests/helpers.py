@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import psutil
 
+from nbcluster import Cluster
 from nbcluster.transport.rundir import cluster_dir, home
 
 T = TypeVar("T")
@@ -64,6 +65,12 @@ def has_ended(process: psutil.Process) -> bool:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:  # between the two questions
         return True
+
+
+def executor_pids(cluster: Cluster) -> set[int]:
+    """Return the process numbers of all executors: an engine has no other children."""
+    engines = map(psutil.Process, cluster.engines().pid)
+    return {child.pid for engine in engines for child in engine.children()}
 
 
 @dataclass(frozen=True)

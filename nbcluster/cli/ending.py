@@ -14,6 +14,7 @@ from nbcluster.client.cluster import Cluster
 from nbcluster.engine.signals import StopSignals
 from nbcluster.errors import ClusterTimeoutError, NbclusterError
 from nbcluster.transport.descriptors import watch
+from nbcluster.transport.journals import start_command
 from nbcluster.transport.rundir import ClusterDir, FileLock, cluster_dir
 
 #: Seconds that a master may need to end: what runs has 25 of them, engines and files the rest.
@@ -64,6 +65,7 @@ def settle(name: str, journal: str, *, forget: bool) -> None:
     """
     from nbcluster.journal import info
 
+    is_own = Path(journal) == cluster_dir(name).journal_file
     with suppress(NbclusterError, FileNotFoundError):  # another master has it already
         found = info(journal)
         if found["open"] or found["dead_letters"] or not forget:
@@ -71,8 +73,8 @@ def settle(name: str, journal: str, *, forget: bool) -> None:
                 f"open tasks that are kept: {found['open']}, ended ones: {found['finished']}, "
                 f"of which dead letters: {found['dead_letters']}"
             )
-            print(f"{counts}; nbcluster start --name {name} goes on")
-        elif Path(journal) == cluster_dir(name).journal_file:
+            print(f"{counts}; {start_command(name, '' if is_own else journal)} goes on")
+        elif is_own:
             _remove(cluster_dir(name))
 
 
@@ -92,6 +94,7 @@ def stay(cluster: Cluster, pid: int) -> int:
         0 if it was stopped, 1 if its master died.
     """
     signals = StopSignals()
+    print("  stop:    Ctrl-C here; it lets running tasks finish first", flush=True)
     poller = select.poll()
     obeyed = 0
     journal = ""

@@ -33,6 +33,7 @@ class Flags(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             **settings,
         )
+        self._default_name = ""  #: empty: the verb takes no name of a cluster in this way
         self._last_words = ""  #: the positional that takes what stands after ``--``
         self.flag(
             "-l",
@@ -63,11 +64,13 @@ class Flags(argparse.ArgumentParser):
             except (ValueError, argparse.ArgumentTypeError) as error:
                 self.error(f"{variable}={text}: {error}")
 
-    def name(self, help: str = "the cluster") -> None:
-        """Add the name of a cluster as a positional word."""
-        default = os.environ.get("NBCLUSTER_NAME") or "default"
-        text = f"{help}; default: {default} [NBCLUSTER_NAME]"
-        self.add_argument("name", nargs="?", default=default, metavar="NAME", help=text)
+    def name(self, help: str = "the cluster", *, is_word: bool = True) -> None:
+        """Add the name of a cluster: as ``--name``, and as a positional word."""
+        self._default_name = os.environ.get("NBCLUSTER_NAME") or "default"
+        text = f"{help}; default: {self._default_name} [NBCLUSTER_NAME]"
+        self.add_argument("--name", metavar="NAME", help=text)
+        if is_word:
+            self.add_argument("word", nargs="?", metavar="NAME", help="the same")
 
     def json(self) -> None:
         """Add ``--json``."""
@@ -89,6 +92,10 @@ class Flags(argparse.ArgumentParser):
             getattr(found, self._last_words).extend(literal)
         if self._last_words and not getattr(found, self._last_words):
             self.error("a word is missing")
+        if hasattr(found, "word"):
+            if found.name and found.word and found.name != found.word:
+                self.error(f"two clusters are named: {found.name} and {found.word}")
+            found.name = found.name or found.word or self._default_name
         logging.basicConfig(
             level=found.log_level or "WARNING",
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",

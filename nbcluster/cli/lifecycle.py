@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
+from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
+from nbcluster.calls import import_modules
 from nbcluster.cli import ending
 from nbcluster.cli.flags import Flags, Verb, count
+from nbcluster.cli.joining import check_module
+from nbcluster.cli.output import print_json
 from nbcluster.cli.reaching import kept_text, reached
 from nbcluster.client.cluster import Cluster
 from nbcluster.cluster import remains
@@ -16,11 +20,12 @@ from nbcluster.cluster.remains import is_abandoned, is_dead, is_kept
 from nbcluster.cluster.settings import DURABILITIES
 from nbcluster.cluster.start import start
 from nbcluster.errors import ClusterError
+from nbcluster.transport.journals import journal_elsewhere, start_command
 from nbcluster.transport.rundir import cluster_dir
 
 _OPTIONS = (
     *("engines", "name", "group", "slots", "persist", "journal", "durability"),
-    *("max_pending", "retention"),
+    *("max_pending", "retention", "retention_tasks", "retention_bytes", "memory_limit"),
 )
 
 
@@ -42,12 +47,57 @@ def start_flags(flags: Flags) -> None:
     add("--durability", choices=DURABILITIES, help="which failures an accepted task survives")
     add("--max-pending", type=count, metavar="N", help="open tasks at the most")
     add("--retention", type=float, metavar="S", help="seconds that ended tasks are kept")
+    add("--retention-tasks", type=count, metavar="N", help="ended tasks kept at the most")
+    add(
+        "--retention-bytes", type=count, metavar="B", help="bytes that ended tasks keep at the most"
+    )
+    add("--memory-limit", type=count, metavar="B", help="bytes that each executor may take")
+    add(
+        "--env",
+        action="append",
+        type=variable,
+        default=[],
+        metavar="NAME=VALUE",
+        help="environment variable of the cluster's processes; may be repeated",
+    )
+    add(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="module that each executor imports at its start; may be repeated",
+    )
+    flags.json()
+
+
+def variable(text: str) -> str:
+    """Return ``NAME=VALUE`` if it is one."""
+    if not text.partition("=")[0] or "=" not in text:
+        raise ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return text
 
 
 def run_start(args: Namespace) -> int:
     """Start a cluster; without ``--persist`` stay until a signal or somebody stops it."""
-    cluster = start(**{name: getattr(args, name) for name in _OPTIONS})
+    for module in args.imports:
+        check_module(module)
+    cluster = start(
+        **{name: getattr(args, name) for name in _OPTIONS},
+        env=dict(word.split("=", 1) for word in args.env) or None,
+        initializer=import_modules if args.imports else None,
+        initargs=(args.imports,),
+    )
     stats = cluster.stats()
+    if args.json:
+        found = {name: stats[name] for name in ("master_pid", "engines", "slots")}
+        print_json({"name": cluster.name, "directory": str(cluster.directory), **found})
+        sys.stdout.flush()
+    with redirect_stdout(sys.stderr) if args.json else nullcontext():
+        return _stay(cluster, stats)
+
+
+def _stay(cluster: Cluster, stats: dict[str, Any]) -> int:
     name = cluster.name
     print(
         f"cluster {name!r} is ready: master {stats['master_pid']}, "
@@ -59,7 +109,6 @@ def run_start(args: Namespace) -> int:
         print(f"  stop:    nbcluster stop {name}", flush=True)
         cluster.close()
         return 0
-    print("  stop:    Ctrl-C here; it lets running tasks finish first", flush=True)
     return ending.stay(cluster, int(stats["master_pid"]))
 
 
@@ -73,6 +122,7 @@ def stop_flags(flags: Flags) -> None:
     flags.flag("--drain", action="store_true", help="let those finish that run; keep the others")
     flags.flag("--cancel", action="store_true", help="drop them")
     flags.flag("--keep", action="store_true", help="keep them for the next start of that name")
+    flags.json()
 
 
 def run_stop(args: Namespace) -> int:
@@ -80,6 +130,15 @@ def run_stop(args: Namespace) -> int:
     if args.cancel and (args.keep or args.drain):
         print("nbcluster: --cancel drops what --keep and --drain keep", file=sys.stderr)
         return 2
+    with redirect_stdout(sys.stderr) if args.json else nullcontext():
+        report = _ended(args)
+    if args.json:
+        print_json(report)
+    return 0
+
+
+def _ended(args: Namespace) -> dict[str, Any]:
+    """End a cluster in whatever state it is; return what it was, and whether its tasks are kept."""
     if os.sep not in args.name and is_dead(cluster_dir(args.name)):
         return _stop_dead(args)
     if os.sep not in args.name and is_kept(cluster_dir(args.name)):
@@ -99,10 +158,11 @@ def run_stop(args: Namespace) -> int:
     print(f"cluster {cluster.name!r} has stopped")
     if journal:
         ending.settle(cluster.name, journal, forget=not args.keep)
-    return 0
+    kept = bool(journal) and os.path.exists(journal)
+    return {"name": cluster.name, "was": "running", "kept": kept}
 
 
-def _stop_dead(args: Namespace) -> int:
+def _stop_dead(args: Namespace) -> dict[str, Any]:
     """End what is left of a cluster without a master: nothing can be drained there."""
     where = cluster_dir(args.name)
     keep = True if args.keep or args.drain else False if args.cancel else None
@@ -110,22 +170,22 @@ def _stop_dead(args: Namespace) -> int:
     print(f"cluster {where.name!r} was dead: its master had ended without notice")
     print(f"engines that were ended: {', '.join(map(str, ended)) or 'none was left'}")
     print(
-        f"kept: {where.path}; nbcluster start --name {where.name} goes on with it"
+        f"kept: {where.path}; {start_command(where.name, journal_elsewhere(where))} goes on with it"
         if keep
         else f"removed: {where.path}"
     )
-    return 0
+    return {"name": where.name, "was": "dead", "kept": bool(keep)}
 
 
-def _stop_kept(args: Namespace) -> int:
+def _stop_kept(args: Namespace) -> dict[str, Any]:
     """Say what is there of a cluster that does not run, or remove it."""
     where = cluster_dir(args.name)
     if args.cancel:
         remains.end(where, keep=False)
         print(f"removed: {where.path}")
     else:
-        print(kept_text(where.name))
-    return 0
+        print(kept_text(where))
+    return {"name": where.name, "was": "kept", "kept": not args.cancel}
 
 
 def _refusal(name: str, waiting: int, running: int) -> ClusterError:

@@ -13,6 +13,7 @@ from nbcluster.client.tables import columns
 from nbcluster.cluster.known import COLUMNS, cluster_rows
 from nbcluster.core.model import State
 from nbcluster.errors import OptionError
+from nbcluster.transport.rundir import cluster_dir
 
 _ENGINES: Final = (
     *("id", "state", "group", "slots", "running", "load", "done", "pid", "host", "rss_mb"),
@@ -42,9 +43,9 @@ def run_list(args: Namespace) -> int:
         print_table(rows, COLUMNS)
         for row in rows:
             if row["state"] == "dead":
-                print(dead_text(row["name"], row["pid"]))
+                print(dead_text(cluster_dir(row["name"]), row["pid"]))
             elif row["state"] == "kept":
-                print(kept_text(row["name"]))
+                print(kept_text(cluster_dir(row["name"])))
     else:
         print("no clusters; start one with: nbcluster start")
     return 0

@@ -8,10 +8,11 @@ from contextlib import contextmanager, suppress
 
 from nbcluster.client.cluster import Cluster
 from nbcluster.cluster.connecting import connect
-from nbcluster.cluster.remains import is_kept
+from nbcluster.cluster.remains import dead_remedy, is_kept
 from nbcluster.errors import ClusterConnectionError
 from nbcluster.transport.connection import read_connection
-from nbcluster.transport.rundir import FileLock, cluster_dir, known_clusters
+from nbcluster.transport.journals import journal_elsewhere, start_command
+from nbcluster.transport.rundir import ClusterDir, FileLock, cluster_dir, known_clusters
 
 
 def require_running(name: str) -> None:
@@ -26,9 +27,9 @@ def require_running(name: str) -> None:
     if FileLock.is_held(where.lock_file):
         return
     with suppress(FileNotFoundError):
-        raise ClusterConnectionError(dead_text(name, read_connection(where.connection_file).pid))
+        raise ClusterConnectionError(dead_text(where, read_connection(where.connection_file).pid))
     if is_kept(where):
-        raise ClusterConnectionError(kept_text(name))
+        raise ClusterConnectionError(kept_text(where))
     running = [c.name for c in known_clusters() if FileLock.is_held(c.lock_file)]
     hint = f" Running: {', '.join(running)}." if running else ""
     raise ClusterConnectionError(
@@ -37,22 +38,18 @@ def require_running(name: str) -> None:
     )
 
 
-def dead_text(name: str, pid: int) -> str:
+def dead_text(where: ClusterDir, pid: int) -> str:
     """Return what to say of a cluster without a master, and the commands to go on with."""
-    return (
-        f"cluster {name!r} is dead: its master (pid {pid}) ended without notice. "
-        f"nbcluster start --name {name} --persist goes on with its tasks; "
-        f"nbcluster stop {name} --keep ends its engines and keeps them, "
-        f"nbcluster stop {name} --cancel drops them"
-    )
+    what = f"cluster {where.name!r} is dead: its master (pid {pid}) ended without notice"
+    return f"{what}. {dead_remedy(where)}"
 
 
-def kept_text(name: str) -> str:
+def kept_text(where: ClusterDir) -> str:
     """Return what to say of a cluster that was stopped and whose journal is kept."""
     return (
-        f"cluster {name!r} is stopped already, and its journal is kept. "
-        f"nbcluster start --name {name} --persist goes on with its tasks; "
-        f"nbcluster stop {name} --cancel removes them"
+        f"cluster {where.name!r} is stopped already, and its journal is kept. "
+        f"{start_command(where.name, journal_elsewhere(where))} goes on with its tasks; "
+        f"nbcluster stop {where.name} --cancel removes them"
     )
 
 

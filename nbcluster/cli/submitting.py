@@ -23,7 +23,10 @@ _PATIENCE_S: Final = 2.0
 
 def submit_flags(flags: Flags) -> None:
     """Add the flags of ``submit``."""
-    flags.usage = "nbcluster submit [NAME] [--timeout S] [--json] MODULE:FUNCTION [ARG ...]"
+    flags.usage = (
+        "nbcluster submit [[--name] NAME] [--timeout S] [--json] MODULE:FUNCTION [ARG ...]"
+    )
+    flags.name(is_word=False)
     flags.flag("--timeout", type=float, metavar="S", help="seconds an attempt may run")
     flags.json()
     flags.words(
@@ -36,7 +39,7 @@ def submit_flags(flags: Flags) -> None:
 
 def run_submit(args: Namespace) -> int:
     """Run a function on a cluster; print its value, and what it wrote to standard error."""
-    name, function, words = split(args.words)
+    name, function, words = split(args.words, args.name)
     sys.set_int_max_str_digits(0)  # who asks for a long number wants to see it
     fn = resolve(function)
     with reached(name) as cluster:
@@ -60,21 +63,20 @@ def run_submit(args: Namespace) -> int:
     return 1
 
 
-def split(words: Sequence[str]) -> tuple[str, str, list[str]]:
-    """Return cluster, function and arguments.
+def split(words: Sequence[str], name: str | None = None) -> tuple[str, str, list[str]]:
+    """Return cluster, function and arguments; ``name``: the cluster, if it is no word.
 
     Raises
     ------
     OptionError
         If there is no function.
     """
-    name = os.environ.get("NBCLUSTER_NAME") or "default"
     rest = list(words)
-    if rest and ":" not in rest[0]:
+    if rest and ":" not in rest[0] and not name:
         name = rest.pop(0)
     if not rest or ":" not in rest[0]:
         raise OptionError("name the function as MODULE:FUNCTION, for example math:sqrt")
-    return name, rest[0], rest[1:]
+    return name or os.environ.get("NBCLUSTER_NAME") or "default", rest[0], rest[1:]
 
 
 def resolve(text: str) -> Callable[..., Any]:

@@ -87,7 +87,7 @@ class Client:
         self._link.open(timeout_s)
         connection = self._link.connection
         assert connection is not None
-        self._packer = Packer(BlobStore(connection.blobs, self.id))
+        self._packer = Packer(BlobStore(connection.blobs, self.id, connection.make_blobs))
 
     @property
     def link(self) -> Link:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from keyword import iskeyword
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from msgspec import structs
 
@@ -32,9 +32,11 @@ from nbcluster.errors import (
 )
 from nbcluster.options import (
     CallOptions,
+    Options,
     call_options,
     check_callable,
     seconds,
+    shows_options,
     text,
     unknown_option,
     whole,
@@ -100,7 +102,8 @@ class Cluster(Tables, concurrent.futures.Executor):
             check_callable(fn, "submit()")
         return self._client.submit(self._options, fn, args, kwargs)
 
-    def options(self, **changes: Any) -> Cluster:
+    @shows_options
+    def options(self, **changes: Unpack[Options]) -> Cluster:
         """Return this cluster with other options for what is submitted through it.
 
         Parameters
@@ -128,7 +131,7 @@ class Cluster(Tables, concurrent.futures.Executor):
         expires : float
             Seconds it may wait for its first start.
         after : Future, id, or list of them
-            Tasks that must have succeeded before.
+            Tasks that must have succeeded before; if one does not, it fails: cause ``permanent``.
         wait : bool
             False: fail at once where no engine can run it.
         load : int
@@ -144,7 +147,8 @@ class Cluster(Tables, concurrent.futures.Executor):
         options = call_options(self._options, changes)
         return Cluster(self._client, self.name, owned=self._owner, options=options, reap=self._reap)
 
-    def config(self, **defaults: Any) -> CallOptions:
+    @shows_options
+    def config(self, **defaults: Unpack[Options]) -> CallOptions:
         """Set options for what is submitted from now on; return those that are in force.
 
         The names, and the errors, are those of `options`.
@@ -155,9 +159,12 @@ class Cluster(Tables, concurrent.futures.Executor):
     @overload
     def remote(self, fn: Callable[..., T], /) -> RemoteFunction[..., T]: ...
     @overload
-    def remote(self, /, **options: Any) -> Callable[[Callable[..., T]], RemoteFunction[..., T]]: ...
+    def remote(
+        self, /, **options: Unpack[Options]
+    ) -> Callable[[Callable[..., T]], RemoteFunction[..., T]]: ...
 
-    def remote(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    @shows_options
+    def remote(self, fn: Callable[..., Any] | None = None, /, **options: Unpack[Options]) -> Any:
         """Decorate a function so that calling it submits it: ``@cluster.remote(retries=3)``.
 
         The options, and the errors, are those of `options`.
@@ -187,7 +194,8 @@ class Cluster(Tables, concurrent.futures.Executor):
         Notes
         -----
         Lazy: items are taken from the iterables as slots become free, so they may be endless.
-        What is on its way when the iterator is dropped is cancelled.
+        What is on its way when the iterator is dropped is cancelled. Where ``max_pending`` of the
+        cluster is reached it waits; items of a chunk that was refused are pickled again then.
 
         Raises
         ------
@@ -227,7 +235,10 @@ class Cluster(Tables, concurrent.futures.Executor):
     ) -> dict[str, T]:
         futures: dict[str, Future[T]] = {}
         try:
-            for engine in self.engines().query("state in ('active', 'starting')").index:
+            table = self._client.ask("engines")  # no DataFrame: to load pandas takes a second
+            for engine, state in zip(table["id"], table["state"], strict=True):
+                if state not in ("active", "starting"):
+                    continue
                 bound = call_options(self._options, {"engine": engine})
                 options = replace(bound, task=structs.replace(bound.task, dead_letter=False))
                 futures[engine] = self._client.submit(options, fn, args, kwargs)
@@ -316,6 +327,8 @@ class Cluster(Tables, concurrent.futures.Executor):
         ------
         ClusterConnectionError
             If tasks were to be cancelled, and the cluster goes on and has no master now.
+        JournalFullError
+            If tasks were to be cancelled, and the cluster goes on and its disk is full.
         """
         ending = self._client.ending
         if self._client.is_closed:
@@ -327,7 +340,7 @@ class Cluster(Tables, concurrent.futures.Executor):
             end_with_master(self._client)
         open_futures = self._client.open_futures()
         if cancel_futures and open_futures:
-            cancel_open(self._client, open_futures, owned=self._owned)
+            open_futures = cancel_open(self._client, open_futures, owned=self._owned)
         if not self._owned:
             self._end(open_futures if wait else [])
         elif not wait and ending is None:
@@ -374,7 +387,7 @@ class Cluster(Tables, concurrent.futures.Executor):
             If the master is gone, and the cluster is not this process's own.
         """
         if mode not in _STOPS:
-            raise unknown_option(text("mode", mode), _STOPS, "mode=")
+            raise unknown_option(text("mode", mode), _STOPS, "mode")
         return self._stop(mode, keep=keep)
 
     def _stop(self, mode: str, *, keep: bool = False, timeout: float = ASK_S) -> dict[str, Any]:
@@ -405,15 +418,16 @@ class Cluster(Tables, concurrent.futures.Executor):
             self.shutdown(cancel_futures=True)
 
     def __repr__(self) -> str:
+        what = f"{type(self).__name__} {self.name!r}"
         if self._client.is_closed:
-            return f"<Cluster {self.name!r} closed>"
+            return f"<{what} closed>"
         try:
             s = self._client.ask("stats", timeout=2.0)
         except (ClosedError, NbclusterError) as error:
-            return f"<Cluster {self.name!r} not reachable: {error}>"
+            return f"<{what} not reachable: {error}>"
         engines = f"{s['engines']} engine{'' if s['engines'] == 1 else 's'}"
         return (
-            f"<Cluster {self.name!r} {engines} | {s['pending']} pending "
+            f"<{what} {engines} | {s['pending']} pending "
             f"{s['running']} running {s['succeeded']} succeeded {s['failed']} failed>"
         )
 

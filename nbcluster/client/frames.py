@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nbcluster.client.interrupts import defer
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -14,7 +16,8 @@ def frame(columns: dict[str, list[Any]], index: str | None = "id") -> pd.DataFra
     Columns that end in ``_at``, and ``time``, hold seconds since the epoch and become UTC
     timestamps; ``NaT`` where there is none.
     """
-    import pandas as pd
+    with defer():  # one that is interrupted is broken for as long as its process lives
+        import pandas as pd
 
     table = pd.DataFrame(columns)
     for name in table.columns:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
 
 from nbcluster.client.future import Future
-from nbcluster.options import check_callable
+from nbcluster.options import Options, check_callable, shows_options
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,7 +24,7 @@ class _Runner(Protocol):
         timeout: float | None = None,
         chunksize: int | None = None,
     ) -> Iterator[R]: ...
-    def options(self, **changes: Any) -> _Runner: ...
+    def options(self, **changes: Unpack[Options]) -> _Runner: ...
 
 
 class RemoteFunction(Generic[P, R]):
@@ -54,7 +54,8 @@ class RemoteFunction(Generic[P, R]):
         """Run the function for each item; see `Cluster.map`."""
         return self._cluster.map(self._fn, *iterables, timeout=timeout, chunksize=chunksize)
 
-    def options(self, **changes: Any) -> RemoteFunction[P, R]:
+    @shows_options
+    def options(self, **changes: Unpack[Options]) -> RemoteFunction[P, R]:
         """Return the same function with other options."""
         return RemoteFunction(self._cluster.options(**changes), self._fn)
 

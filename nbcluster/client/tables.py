@@ -64,7 +64,7 @@ class Tables:
             If there is no such state (the nearest one is named), or ``limit`` is below 0.
         """
         if state is not None and text("state", state) not in _STATES:
-            raise unknown_option(state, _STATES, "state=")
+            raise unknown_option(state, _STATES, "state")
         left = whole("limit", limit, least=0) if limit is not None else None
         return frames.frame(columns(self._client, "tasks", left, state=state))
 
@@ -92,6 +92,9 @@ class Tables:
 
     def stats(self) -> dict[str, Any]:
         """Return counters: tasks by state, engines, slots, turns, epoch, the master's pid.
+
+        Beside them ``clients``, ``journal_bytes``, ``disk_full``, and ``malformed_messages``, which
+        were dropped.
 
         ``age_s`` is 0; if the master does not answer (it is stopped, or very busy), the counters
         are the last known ones, ``age_s`` seconds old.
@@ -186,7 +189,7 @@ class Tables:
         try:
             return int(self._client.ask("wait_engines", limit, count=count, group=group))
         except ClusterTimeoutError:
-            ready = len(self.engines().query("state == 'active'"))
+            ready = self._client.ask("engines")["state"].count("active")
             raise ClusterTimeoutError(
                 f"engines ready after {limit or 0:g} s: {ready} of {count}. "
                 f"Their logs: {self._client.link.connection_file.parent / 'logs'}"
@@ -262,6 +265,9 @@ class Tables:
     def future(self, task: str) -> Future[Any]:
         """Return the future of a task by its id, or of the latest of that name.
 
+        Each call makes a new object for the same task, as does a submission with a repeated
+        ``key=``: compare their ``id``.
+
         Raises
         ------
         UnknownIdError
@@ -325,7 +331,7 @@ class Tables:
                 f"{', '.join(missing[:5])}: only tasks that failed or were cancelled, and were "
                 "not put back yet, can be put back"
             )
-        new = list(successors.values())
+        new = list(dict.fromkeys(successors.values()))  # two ids may be of one task, by its key
         known = self._client.ask("names", tasks=new) if new else {}
         return [self._client.adopt(task, known.get(task, "")) for task in new]
 

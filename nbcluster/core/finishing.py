@@ -23,6 +23,7 @@ from nbcluster.core.state import ClusterState
 from nbcluster.core.submitting import dependency_failure, no_attempt_failure, tell_ended
 from nbcluster.errors import (
     InitializerError,
+    MissingModuleError,
     TaskCrashedError,
     TaskLostError,
     TaskTimeoutError,
@@ -163,7 +164,8 @@ def _decide_failure(
     }.get(Verdict(verdict), Cause.UNDECODABLE)
     code, args = "", ()
     if cause is Cause.UNDECODABLE:
-        code, args = "UndecodableError", _undecodable(task, outcome.error).args
+        unread = _undecodable(task, outcome.error)
+        code, args = type(unread).__name__, unread.args
     step.garbage.extend(() if cause is not Cause.UNDECODABLE else outcome.blobs)
     yield r.Failed(
         task.id,
@@ -183,7 +185,9 @@ def _decide_failure(
 
 
 def _undecodable(task: Task, error: ErrorInfo | None) -> UndecodableError:
-    return UndecodableError(task.id, f"ended, but {error.message if error else 'no more is known'}")
+    is_import = error is not None and error.type in ("ImportError", "ModuleNotFoundError")
+    cls = MissingModuleError if is_import else UndecodableError
+    return cls(task.id, f"ended, but {error.message if error else 'no more is known'}")
 
 
 def _may_retry(task: Task) -> bool:

@@ -53,7 +53,6 @@ ENGINE_COLUMNS: Final = (
     "pid",
     "host",
     "executor_pid",
-    "executor_pids",
     "rss_mb",
     "last_seen_s",
 )
@@ -170,7 +169,6 @@ def attempt_rows(task: Task) -> Iterator[tuple[Any, ...]]:
 def engine_rows(state: ClusterState, now: float) -> Iterator[tuple[Any, ...]]:
     """Yield a row for every engine, in the order of `ENGINE_COLUMNS`."""
     for engine in state.engines.values():
-        pids = [x.pid for x in engine.executors.values() if x.pid]
         shown = engine.state
         if (
             shown is EngineState.ACTIVE
@@ -188,8 +186,7 @@ def engine_rows(state: ClusterState, now: float) -> Iterator[tuple[Any, ...]]:
             engine.done,
             engine.pid,
             engine.host,
-            pids[0] if pids else None,
-            pids,
+            next((x.pid for x in engine.executors.values() if x.pid), None),
             engine.rss_bytes / 2**20,
             max(0.0, now - engine.seen_at),
         )

@@ -38,8 +38,13 @@ def _columns(names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> dict[st
     return {name: list(column) for name, column in zip(names, columns, strict=True)}
 
 
+def _id(shell: Shell, name: str) -> str:
+    """Return the id of the task that ``name`` was submitted as: its key may have had one before."""
+    return shell.machine.memo.aliases.get(name, name)
+
+
 def _task(shell: Shell, name: str) -> Task:
-    task = shell.machine.state.tasks.get(name)
+    task = shell.machine.state.tasks.get(_id(shell, name))
     if task is None:
         raise UnknownIdError("task", name, "It was forgotten by retention, or never was.")
     return task
@@ -129,7 +134,7 @@ def stats(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> An
 
 def find(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Id of the task of that id, or the latest of that name."""
-    state, wanted = shell.machine.state, str(args["task"])
+    state, wanted = shell.machine.state, _id(shell, str(args["task"]))
     if wanted not in state.tasks:
         named = [t.id for t in state.tasks.values() if views.name_of(state, t) == wanted]
         if not named:
@@ -141,10 +146,10 @@ def find(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Ans
 
 
 def names(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
-    """Names of those of the ``tasks`` that are known, by id."""
+    """Names of those of the ``tasks`` that are known, by the ids that were given."""
     state = shell.machine.state
-    known = [state.tasks[name] for name in args["tasks"] if name in state.tasks]
-    answer = {task.id: views.name_of(state, task) for task in known}
+    known = {name: state.tasks.get(_id(shell, name)) for name in args["tasks"]}
+    answer = {name: views.name_of(state, task) for name, task in known.items() if task}
     return lambda: answer
 
 
@@ -156,7 +161,7 @@ def why(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answ
         return {
             "state": task.state,
             "reason": _reason(shell, task),
-            "stuck": _is_stuck(shell, task),
+            "stuck": shell.disk_is_full or _is_stuck(shell, task),
             "error": views.error_of(task),
             "cause": task.cause,
             "attempts": task.attempts,
@@ -176,10 +181,10 @@ def _is_stuck(shell: Shell, task: Task) -> bool:
 
 
 def _reason(shell: Shell, task: Task) -> str:
-    if shell.disk_is_full and task.state in (State.PENDING, State.RETRYING):
+    if shell.disk_is_full:
         if shell.is_owed(task):
             raise JournalFullError(f"{FULL_DISK}; it is accepted as soon as there is room")
-        return f"{FULL_DISK}: nothing is begun until there is room"
+        return f"{FULL_DISK}: nothing is begun, or ends, until there is room"
     return views.reason_of(shell.machine.state, shell.machine.memo, task) + _despair(shell, task)
 
 
@@ -252,7 +257,8 @@ def redrive(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> 
     names = args.get("tasks")
     if names is None:
         names = list(shell.machine.state.dead_letters)
-    event = e.RedriveAsked([str(n) for n in names], client)
+    asked = {str(name): _id(shell, str(name)) for name in names}
+    event = e.RedriveAsked(list(asked.values()), client)
     batch.rare.append(event)
 
     def answer() -> dict[str, str]:
@@ -266,7 +272,7 @@ def redrive(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> 
                 f"{'did not succeed' if known else 'is not known any more'}; {hint}."
                 + (f" Others that were named were put back: {others}." if others else ""),
             )
-        return event.successors
+        return {name: event.successors[x] for name, x in asked.items() if x in event.successors}
 
     return answer
 
@@ -274,12 +280,8 @@ def redrive(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> 
 def setup(shell: Shell, args: dict[str, Any], batch: e.Batch, client: str) -> Answer:
     """Have every executor make a call; answered with the version to wait for."""
     definition = Definition(str(args["hash"]), str(args["name"]), bytes(args["blob"]))
-    event = e.SetupAsked(
-        definition,
-        bytes(args["payload"]),
-        tuple(args.get("blobs") or ()),
-        tuple(map(str, args.get("names") or ())),
-    )
+    blobs, names = tuple(args.get("blobs") or ()), tuple(map(str, args.get("names") or ()))
+    event = e.SetupAsked(definition, bytes(args["payload"]), blobs, names)
     batch.rare.append(event)
     return lambda: event.version
 

@@ -15,7 +15,7 @@ import mmap
 import os
 import secrets
 import sys
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 from itertools import count
 from typing import Any, Final
@@ -61,7 +61,7 @@ class BlobGoneError(NbclusterError, LookupError):
     def __str__(self) -> str:
         return (
             f"the shared buffer {self.name!r} is gone: the result was released, its task was "
-            "forgotten, or its cluster was stopped. Submit the task again."
+            "forgotten, its cluster was stopped, or its file was removed. Submit the task again."
         )
 
 
@@ -76,11 +76,19 @@ class BlobStore:
         An existing directory on shared memory that only the user may enter.
     owner
         Prefix of the names this store makes; no two processes may share one.
+    make
+        Makes the directory again if it is gone: at a logout systemd may empty shared memory.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], owner: str) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        owner: str,
+        make: Callable[[], None] = lambda: None,
+    ) -> None:
         self.directory = os.fspath(directory)
         self.owner = owner
+        self._make = make
         self._numbers = count(1)
         self._mapped: WeakKeyDictionary[mmap.mmap, str] = WeakKeyDictionary()
 
@@ -99,7 +107,11 @@ class BlobStore:
         """Store the parts one after another as one buffer and return its name."""
         views = [memoryview(part).cast("B") for part in parts]
         path, name = self._new_path()
-        fd = os.open(path, _FLAGS, 0o600)
+        try:
+            fd = os.open(path, _FLAGS, 0o600)
+        except FileNotFoundError:
+            self._make()
+            fd = os.open(path, _FLAGS, 0o600)
         try:
             for view in views:
                 _write(fd, view)

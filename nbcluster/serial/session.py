@@ -10,11 +10,10 @@ from nbcluster.serial.code import global_names
 from nbcluster.serial.origin import is_importable
 from nbcluster.serial.spaces import space_of, was_shipped
 
-#: Every module has its own; and what a shell puts into its namespace belongs to that shell.
-_NEVER: Final = frozenset(
-    {"__builtins__", "__name__", "__loader__", "__spec__", "__package__"}
-    | {"get_ipython", "exit", "quit", "In", "_ih", "_oh", "_dh"}
-)
+#: What a shell puts into its namespace belongs to that shell.
+OF_SHELL: Final = frozenset({"get_ipython", "exit", "quit", "In", "_ih", "_oh", "_dh"})
+#: Every module has its own of these.
+_NEVER: Final = OF_SHELL | {"__builtins__", "__name__", "__loader__", "__spec__", "__package__"}
 _ABSENT: Final = object()
 
 #: space, its dictionary, a name in it

@@ -6,6 +6,8 @@ import asyncio
 import concurrent.futures
 import itertools
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -81,6 +83,17 @@ def test_futures_can_be_awaited(cluster: Cluster) -> None:
 
     assert values == [0, 2, 4, 6, 8]
     assert type(error) is ZeroDivisionError
+
+
+def test_asyncio_wait_refuses_a_future_that_it_would_wait_on_for_ever(cluster: Cluster) -> None:
+    future = cluster.submit(len, "ab")
+
+    async def main(waited: Any) -> None:
+        await asyncio.wait([waited()], timeout=END_S)
+
+    with pytest.raises(TypeError, match=r"asyncio\.wrap_future"):
+        asyncio.run(main(lambda: future))
+    asyncio.run(main(lambda: asyncio.wrap_future(future)))
 
 
 def test_callbacks_are_called_once_with_the_future(cluster: Cluster) -> None:
@@ -362,6 +375,15 @@ def test_output_is_seen_while_a_task_runs_and_kept_afterwards(one: Cluster, gate
     assert (future.stdout, future.stderr) == ("hello\ngoodbye\n", "trouble\n")
 
 
+def test_what_a_cancelled_task_wrote_is_kept(one: Cluster, gate: Path) -> None:
+    future = one.submit(calls.talk, str(gate))
+    eventually(lambda: future.stdout == "hello\n" and future.stderr == "trouble\n")
+
+    assert future.cancel()
+
+    assert (future.stdout, future.stderr) == ("hello\n", "trouble\n")
+
+
 def test_a_future_tells_where_it_ran_and_how_long(one: Cluster, gate: Path) -> None:
     future = one.submit(calls.wait_for, str(gate))
     assert future.duration is None or future.duration >= 0
@@ -430,51 +452,61 @@ def test_a_task_that_waited_too_long_expires(one: Cluster, gate: Path) -> None:
 # --------------------------------------------------------------------------- tables
 
 
-def test_the_tables_have_the_columns_that_are_promised(cluster: Cluster) -> None:
+#: The columns of the tables beside their index, in their order.
+TABLES: Final = {
+    "tasks": (
+        "name state reason attempts retries crashes group engine priority progress submitted_at "
+        "started_at finished_at duration_s error cause job"
+    ),
+    "engines": "state group slots running load done pid host executor_pid rss_mb last_seen_s",
+    "dead_letters": (
+        "name group cause error attempts retries crashes submitted_at finished_at payload_bytes"
+    ),
+    "attempts": "task attempt engine executor started_at ended_at outcome error traceback",
+    "events": "offset time kind task attempt engine detail",
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_has_the_columns_that_are_promised_in_their_order(
+    cluster: Cluster, table: str
+) -> None:
     cluster.submit(len, "a").result(END_S)
     cluster.submit(calls.divide, 1, 0).exception(END_S)
 
-    tasks, engines, attempts = cluster.tasks(), cluster.engines(), cluster.attempts()
+    found = getattr(cluster, table)()
 
-    assert tasks.index.name == "id"
-    assert list(tasks.columns) == [
-        "name",
-        "state",
-        "reason",
-        "attempts",
-        "retries",
-        "crashes",
-        "group",
-        "engine",
-        "priority",
-        "progress",
-        "submitted_at",
-        "started_at",
-        "finished_at",
-        "duration_s",
-        "error",
-        "cause",
-        "job",
-    ]
-    assert engines.index.name == "id"
-    promised = "state group slots running load done pid host executor_pid rss_mb last_seen_s"
-    assert [c for c in engines.columns if c in promised.split()] == promised.split()
-    assert {"task", "attempt", "engine", "outcome", "error", "traceback"} <= set(attempts.columns)
-    assert list(cluster.events().columns) == [
-        "offset",
-        "time",
-        "kind",
-        "task",
-        "attempt",
-        "engine",
-        "detail",
-    ]
-    assert {"name", "cause", "error", "attempts"} <= set(cluster.dead_letters().columns)
+    assert list(found.columns) == TABLES[table].split()
+    assert found.index.name == (None if table in ("attempts", "events") else "id")
+
+
+def test_the_counters_have_the_names_that_are_promised_and_those_that_are_documented(
+    cluster: Cluster,
+) -> None:
     promised = (
         "turns pending running retrying succeeded failed cancelled engines slots "
         "running_by_engine master_pid epoch stale_results"
     )
-    assert set(promised.split()) <= set(cluster.stats())
+    documented = "age_s clients disk_full journal_bytes malformed_messages"
+
+    assert set(cluster.stats()) == {*promised.split(), *documented.split()}
+    assert all(name in str(Cluster.stats.__doc__) for name in documented.split())
+
+
+def test_what_needs_no_table_does_not_load_pandas(one: Cluster) -> None:
+    program = (
+        f"import sys, nbcluster\nc = nbcluster.connect({one.name!r})\n"
+        "c.push({'x': 1}); c.run(abs, 1); c.pull('x'); c.scale(1); c.wait_for_engines(1)\n"
+        "try: c.wait_for_engines(9, 0)\n"
+        "except TimeoutError: print('pandas' in sys.modules)\n"
+        "c.close()"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_the_tables_can_be_narrowed(cluster: Cluster) -> None:
@@ -516,7 +548,7 @@ def test_the_with_statement_waits_for_what_is_open(up: Up) -> None:
         futures = [cluster.submit(calls.double, i) for i in range(20)]
 
     assert [f.result(0) for f in futures] == [2 * i for i in range(20)]
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="the cluster has stopped: it was told to stop"):
         cluster.submit(len, "a")
 
 
@@ -537,6 +569,7 @@ def test_an_error_in_the_with_statement_cancels_what_is_open(up: Up, gate: Path)
 def test_a_stand_alone_executor_runs_its_initializer_and_stops_its_cluster() -> None:
     with nbcluster.ClusterExecutor(2, os.putenv, ("N", "7")) as pool:
         name = pool.name
+        assert repr(pool).startswith(f"<ClusterExecutor {name!r} ")
         assert pool.submit(lambda: os.popen("echo $N").read()).result(END_S) == "7\n"
         assert list(pool.map(calls.double, range(5))) == [0, 2, 4, 6, 8]
 

@@ -126,6 +126,7 @@ def test_an_error_has_a_docstring_of_its_own(cls: type[NbclusterError]) -> None:
         ("TaskLostError", ConnectionError),
         ("TaskKeptError", ConnectionError),
         ("UndecodableError", TypeError),
+        ("MissingModuleError", ImportError),
         ("DependencyError", RuntimeError),
         ("TaskCrashedError", RuntimeError),
         ("InitializerError", BrokenExecutor),

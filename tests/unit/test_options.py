@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
 import msgspec
 import pytest
 
+from nbcluster import Cluster
+from nbcluster import options as module
+from nbcluster.client.remote import RemoteFunction
 from nbcluster.errors import NbclusterError, OptionError, OptionTypeError
 from nbcluster.options import (
     MAX_PRIORITY,
     Backoff,
     CallOptions,
+    Options,
     TaskOptions,
     call_options,
     check_callable,
@@ -25,6 +30,23 @@ from nbcluster.options import (
 
 def options(**changes: Any) -> CallOptions:
     return call_options(CallOptions(), changes)
+
+
+# --------------------------------------------------------------------------- the names
+
+
+def test_the_names_for_completion_are_all_that_are_known() -> None:
+    assert {*Options.__annotations__} == {*module._TASK_FIELDS, *module._CALL_FIELDS}
+
+
+@pytest.mark.parametrize(
+    "method", [Cluster.options, Cluster.config, Cluster.remote, RemoteFunction.options]
+)
+def test_completion_shows_each_option_of_a_call(method: Any) -> None:
+    shown = inspect.signature(method).parameters
+
+    assert {*Options.__annotations__} <= {*shown}
+    assert not [p for p in shown.values() if p.kind is p.VAR_KEYWORD]
 
 
 # --------------------------------------------------------------------------- the whole

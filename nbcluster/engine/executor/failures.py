@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import nbcluster
 from nbcluster.core.model import ErrorInfo, Outcome, Run, Verdict
 from nbcluster.errors import PermanentFailure, UnpicklableError
+from nbcluster.serial.session import OF_SHELL
 
 if TYPE_CHECKING:
     from nbcluster.serial.unpack import Unpacker
@@ -25,6 +26,8 @@ def describe(error: BaseException) -> ErrorInfo:
     """Return what may be said of an error; never raises, whatever the error's class does."""
     if type(error) is MemoryError and not error.args:
         _name_limit(error)
+    if type(error) is NameError and error.name in OF_SHELL:
+        error.add_note(f"{error.name} is IPython's own, which tasks are not sent: pass its value")
     return ErrorInfo(
         _clean(type(error).__name__, _MESSAGE_CHARS),
         _clean(_text_of(error), _MESSAGE_CHARS),

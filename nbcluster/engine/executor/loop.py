@@ -269,7 +269,8 @@ class Executor:
         self._hello_due = 0.0
         if self._attempts is None:
             owner = self._options.executor.replace("/", "_")
-            unpacker = Unpacker(BlobStore(self._link.connection.blobs, owner))
+            known = self._link.connection
+            unpacker = Unpacker(BlobStore(known.blobs, owner, known.make_blobs))
             self._attempts = Attempts(unpacker, self._interrupts, self._surroundings, self._streams)
 
     def _hello(self, connection: Connection) -> m.ExecutorHello:

@@ -76,6 +76,28 @@ def test_a_cluster_directory_that_others_may_enter_fails(home: Path) -> None:
         where.remove()
 
 
+@pytest.mark.parametrize(("missing", "grade"), [("blobs", Grade.WARN), ("logs", Grade.FAIL)])
+def test_a_directory_that_a_running_cluster_misses_is_told(
+    home: Path, missing: str, grade: Grade
+) -> None:
+    where = cluster_dir("default")
+    where.create()
+    lock = FileLock.acquire(where.lock_file)
+    assert lock is not None
+    try:
+        getattr(where, missing).rmdir()
+
+        (found,) = [found for found in examine() if found.check == "directory"]
+
+        assert found.grade is grade
+        assert str(getattr(where, missing)) in found.text
+        assert found.remedy
+    finally:
+        lock.release()
+        where.remove()
+    assert grades("directory") == []
+
+
 def test_a_master_that_ended_without_notice_is_told_with_the_way_on(home: Path) -> None:
     where = cluster_dir("gone")
     where.create()

@@ -110,4 +110,29 @@ def test_a_count_is_a_whole_number_of_at_least_zero(text: str) -> None:
 def test_a_start_without_flags_leaves_every_option_to_the_environment() -> None:
     found = read("start")
 
-    assert {value for name, value in found.items() if name != "log_level"} == {None}
+    del found["log_level"], found["json"]
+    assert (found.pop("env"), found.pop("imports")) == ([], [])
+    assert set(found.values()) == {None}
+    assert {"memory_limit", "retention_tasks", "retention_bytes"} <= set(found)
+
+
+@pytest.mark.parametrize("verb", ["status", "tasks", "stop", "doctor"])
+def test_the_cluster_is_named_by_a_word_or_a_flag(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NBCLUSTER_NAME", "mine")
+
+    assert read(verb, "other")["name"] == read(verb, "--name", "other")["name"] == "other"
+    with pytest.raises(SystemExit):
+        read(verb, "one", "--name", "other")
+    assert "two clusters are named: other and one" in capsys.readouterr().err
+
+
+def test_a_variable_for_the_cluster_has_a_name_and_a_value(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert read("start", "--env", "A=1=2", "--env", "B=")["env"] == ["A=1=2", "B="]
+    for text in ("A", "=1"):
+        with pytest.raises(SystemExit):
+            read("start", "--env", text)
+        assert "is not NAME=VALUE" in capsys.readouterr().err

@@ -86,6 +86,7 @@ def test_a_closed_output_is_no_traceback(home: Path) -> None:
         (["tasks", "--failed", "--state", "running"], "contradict"),
         (["engine", "--import", "no_such_module_here"], "no module 'no_such_module_here'"),
         (["start", "-n", "1", "--retention", "-1"], "retention="),
+        (["start", "-n", "1", "--import", "no_such_module_here"], "no module 'no_such_module"),
         (["submit", "--", "math:no_such"], "math:no_such"),
         (["doctor", "a/b"], "'a/b'"),
     ],

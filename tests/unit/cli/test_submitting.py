@@ -36,12 +36,18 @@ def test_the_first_word_is_the_cluster_unless_it_names_a_function(
     monkeypatch.setenv("NBCLUSTER_NAME", "mine")
 
     assert split(["math:sqrt"]) == ("mine", "math:sqrt", [])
+    assert split(["math:sqrt", "16"], "other") == ("other", "math:sqrt", ["16"])
 
 
 @pytest.mark.parametrize("words", [[], ["mine"], ["mine", "math.sqrt"]])
 def test_a_call_without_a_function_is_refused_with_an_example(words: list[str]) -> None:
     with pytest.raises(OptionError, match="MODULE:FUNCTION"):
         split(words)
+
+
+def test_a_cluster_that_is_named_by_its_flag_is_no_word() -> None:
+    with pytest.raises(OptionError, match="MODULE:FUNCTION"):
+        split(["mine", "math:sqrt"], "other")
 
 
 def test_a_function_is_found_in_its_module_and_in_classes() -> None:

@@ -10,7 +10,10 @@ import pytest
 from nbcluster.core import events as e
 from nbcluster.core import timing, views
 from nbcluster.core.engines import started
+from nbcluster.core.memo import Limits
 from nbcluster.core.model import Definition, ErrorInfo, Progress, Verdict
+from nbcluster.master.config import MasterConfig
+from nbcluster.options import StartOptions
 from tests.unit.core.story import CLIENT, START, Story, names, only, refused, submission, told
 
 Begin = Callable[..., Story]
@@ -58,6 +61,26 @@ def test_ended_tasks_leave_when_they_are_old_enough(begin: Begin) -> None:
     assert story.state.keys == {}
     assert step.garbage == ["out"]
     assert sum(story.state.counts.values()) == 0
+
+
+def test_ended_tasks_are_kept_for_a_day_where_nobody_says_otherwise(begin: Begin) -> None:
+    story = begin()
+    story.submit("t")
+    story.cancel("t")
+    story.later(24 * 3_600.0 - 1)
+    assert "t" in story.state.tasks
+
+    story.later(1.0)
+
+    assert "t" not in story.state.tasks
+
+
+@pytest.mark.parametrize("options", [Limits(), StartOptions(), MasterConfig])
+def test_where_nobody_says_otherwise_as_many_tasks_are_kept_as_is_promised(options: Any) -> None:
+    if options is MasterConfig:
+        options = MasterConfig(name="c", directory="", journal="", own_journal=True, engines=1)
+
+    assert (options.retention_s, options.retention_tasks) == (24 * 3_600, 100_000)
 
 
 def test_a_forgotten_key_is_free_for_another_call(begin: Begin) -> None:

@@ -12,7 +12,7 @@ import pytest
 from nbcluster.core import events as e
 from nbcluster.core import records as r
 from nbcluster.core.machine import Machine
-from nbcluster.core.model import Outcome, Verdict
+from nbcluster.core.model import ErrorInfo, Outcome, Verdict
 from nbcluster.core.restoring import restore_task
 from nbcluster.options import Backoff
 from tests.unit.core.story import CLIENT, Story, names, only, outcome, refused, submission, told
@@ -350,6 +350,18 @@ def test_what_cannot_get_better_is_not_tried_again(
 
     task = story.task("t")
     assert (story.seen("t"), task.cause, task.attempts) == ("failed", cause, 1)
+
+
+@pytest.mark.parametrize("error", ["ImportError", "ModuleNotFoundError"])
+def test_what_a_missing_module_keeps_from_being_read_has_an_error_of_its_own(
+    story: Story, error: str
+) -> None:
+    story.engine()
+    run = only(story.submit("t"))
+
+    story.finish(run, verdict=Verdict.UNDECODABLE, error=ErrorInfo(error, "no module", ""))
+
+    assert story.task("t").code == "MissingModuleError"
 
 
 def test_a_retry_goes_to_another_engine_if_one_is_free(story: Story) -> None:

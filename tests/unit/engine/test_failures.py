@@ -70,6 +70,16 @@ def test_deep_recursion_is_described() -> None:
     assert "repeated" in info.traceback
 
 
+def test_a_name_that_only_the_shell_has_is_told_to_be_its_own() -> None:
+    for name, is_told in (("In", True), ("mine", False)):
+        try:
+            eval(name, {})
+        except NameError as error:
+            info = describe(error)
+
+        assert (f"{name} is IPython's own" in info.traceback) == is_told
+
+
 def test_retry_on_that_cannot_be_loaded_means_no_retry(tmp_path: Path) -> None:
     unpacker = Unpacker(BlobStore(tmp_path, "x"))
     run = Run("t", 1, 1, "fn", b"", (), "gone")

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from nbcluster.core.memo import Limits
 from nbcluster.core.model import Definition, Run
 from nbcluster.current import CurrentTask, current_task, provide_current
+from nbcluster.engine import supervisor
 from nbcluster.engine.__main__ import parse
 from nbcluster.engine.executor import attempt
 from nbcluster.engine.executor.attempt import Library
@@ -46,6 +48,13 @@ def test_flags_become_options() -> None:
 
 def test_an_engine_needs_no_flags_but_its_cluster() -> None:
     assert parse(["--connection", "c.json"]) == EngineOptions(Path("c.json"))
+
+
+def test_an_engine_is_suspect_after_three_beats_that_did_not_come_and_lost_after_five() -> None:
+    limits = Limits()
+
+    assert supervisor.BEAT_S == 3.0
+    assert (limits.suspect_s, limits.lost_s) == (3 * supervisor.BEAT_S, 5 * supervisor.BEAT_S)
 
 
 @pytest.mark.parametrize("imports", [(), ("a", "b.c")])

@@ -771,3 +771,29 @@ def test_a_group_may_have_no_slots_and_keeps_what_it_was_given(master: Master, p
     assert slots_after("scale", count=0, slots=None) == 0
     assert slots_after("slots", slots=3) == 3
     assert slots_after("scale", count=0) == 3
+
+
+# --------------------------------------------------------------------------- keys
+
+
+def test_a_task_that_a_key_recognised_is_asked_for_by_the_id_it_was_submitted_with_too(
+    master: Master, peer: Peer
+) -> None:
+    peer.greet()
+    peer.say(submit(1, NewTask("first", 0, b"x", (), "", "k", (), b"d")))
+    peer.say(submit(2, NewTask("again", 0, b"x", (), "", "k", (), b"d")))
+    master.until(lambda: master.machine.memo.aliases)
+    peer.say(m.Ask(1, "cancel", {"tasks": ["again"], "known": ["again"]}))
+    peer.hear(m.Reply)
+
+    def answer(op: str, **args: Any) -> Any:
+        peer.say(m.Ask(1, op, args))
+        reply = peer.hear(m.Reply)
+        assert not reply.code, reply
+        return reply.value
+
+    assert answer("attempts", task="again")["after"] is None
+    assert answer("why", task="again")["state"] == "cancelled"
+    assert answer("find", task="again")["id"] == "first"
+    assert answer("names", tasks=["again"]) == {"again": "f"}
+    assert answer("redrive", tasks=["again", "never"]) == {"again": "first~1"}

@@ -73,6 +73,15 @@ def test_a_missing_buffer_is_a_lookup_error_that_says_what_to_do(store: BlobStor
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
+def test_a_directory_that_was_removed_is_made_again_by_the_next_who_writes(tmp_path: Path) -> None:
+    place = tmp_path / "blobs"
+    store = BlobStore(place, "a", place.mkdir)
+
+    names = [store.write(b"x"), store.write(b"y")]
+
+    assert [bytes(store.map(name)) for name in names] == [b"x", b"y"]
+
+
 def test_removing_what_is_not_there_is_fine(tmp_path: Path, store: BlobStore) -> None:
     name = store.write(b"x")
 
