@@ -122,8 +122,13 @@ class Asks:
         name = self._link.connection.name if self._link.connection else "?"
         return (
             f"the master of cluster {name!r} has ended. What was submitted is kept here and is "
-            f"sent to the next one: start it with nbcluster.start(name={name!r})."
+            f"sent to the next one: start it with {self.start_call}."
         )
+
+    @property
+    def start_call(self) -> str:
+        """What somebody calls to have the next master."""
+        return self._link.connection.start_call if self._link.connection else "nbcluster.start()"
 
     def on_reply(self, reply: m.Reply) -> None:
         """Take in an answer."""

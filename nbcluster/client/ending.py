@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nbcluster.errors import (
     ClosedError,
     ClusterConnectionError,
+    JournalFullError,
     MasterLostError,
     NbclusterError,
     NbclusterWarning,
@@ -32,13 +33,17 @@ def end_with_master(client: Client) -> None:
         client.on_master_lost()
 
 
-def cancel_open(client: Client, futures: list[Future[Any]], *, owned: bool) -> None:
-    """Cancel tasks; those of a cluster of our own end with it, if its master is gone.
+def cancel_open(client: Client, futures: list[Future[Any]], *, owned: bool) -> list[Future[Any]]:
+    """Cancel tasks, and return those that are to be waited for.
+
+    Those of a cluster of our own end with it, if its master is gone or its disk full.
 
     Raises
     ------
     ClusterConnectionError
         If the master of a cluster that goes on is gone; the client is closed.
+    JournalFullError
+        If the disk of a cluster that goes on is full.
     """
     on_silence = partial(_end_halted, client) if owned else None
     try:
@@ -47,6 +52,11 @@ def cancel_open(client: Client, futures: list[Future[Any]], *, owned: bool) -> N
         if not owned:
             client.close()
             raise _not_now(client, error, "its open tasks cannot be cancelled") from None
+    except JournalFullError:
+        if not owned:
+            raise
+        return []  # no end of theirs can be put on record
+    return futures
 
 
 def ask_to_stop(
@@ -69,7 +79,7 @@ def ask_to_stop(
         if not (owned and client.link.is_lost):
             raise _not_now(client, error, "it cannot be told to stop") from None
     if keep:
-        client.on_end(MasterLostError(_UNSURE), f"nbcluster.start(name={_name(client)!r})")
+        client.on_end(MasterLostError(_UNSURE), client.asks.start_call)
     else:
         client.on_end(MasterLostError(_LOST))
     return {"stopped": True}
@@ -100,16 +110,12 @@ def _levels_to_caller() -> int:
     return level
 
 
-def _name(client: Client) -> str:
-    return client.link.connection_file.parent.name
-
-
 def _not_now(client: Client, error: NbclusterError, what: str) -> NbclusterError:
     """Return what to raise where there is no master to obey."""
     if not client.link.is_lost:
         return error
-    name = _name(client)
+    name = client.link.connection_file.parent.name
     return ClusterConnectionError(
-        f"the master of cluster {name!r} has ended: {what}. nbcluster.start(name={name!r}) goes "
+        f"the master of cluster {name!r} has ended: {what}. {client.asks.start_call} goes "
         f"on with it; in a shell, nbcluster stop {name} --cancel drops it"
     )

@@ -10,10 +10,9 @@ import time
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol
 
-from nbcluster.client.explaining import explain
 from nbcluster.client.interrupts import defer
 from nbcluster.client.owner import Owner
-from nbcluster.errors import NbclusterError
+from nbcluster.errors import JournalFullError, NbclusterError
 
 log = logging.getLogger(__name__)
 
@@ -117,14 +116,16 @@ def _tell_if_stuck(client: Owner, future: _Awaited) -> bool:
             connection.pid,
         )
         return True
-    with contextlib.suppress(NbclusterError):
+    reason = ""
+    try:
         known = client.ask("why", timeout=1.0, task=future.id)
         if known.get("stuck"):
-            log.warning(
-                "task %s (%s) cannot run at the moment, and is waited for: %s",
-                future.id,
-                future.name,
-                explain(known),
-            )
-            return True
-    return False
+            reason = str(known["reason"])
+    except JournalFullError as error:
+        reason = str(error)
+    except NbclusterError:
+        pass  # it is asked again
+    if reason:
+        text = "task %s (%s) cannot run to its end at the moment, and is waited for: %s"
+        log.warning(text, future.id, future.name, reason)
+    return bool(reason)

@@ -19,7 +19,7 @@ from typing import Final
 import psutil
 
 import nbcluster
-from nbcluster.cluster.remains import is_abandoned, own_processes
+from nbcluster.cluster.remains import dead_remedy, is_abandoned, own_processes
 from nbcluster.errors import ClusterError, NbclusterError, OptionError
 from nbcluster.journal import info
 from nbcluster.transport.connection import Connection, read_connection
@@ -133,12 +133,22 @@ def _home(where: ClusterDir) -> Iterator[Finding]:
 def _directory(where: ClusterDir) -> Iterator[Finding]:
     try:
         where.check()
-    except FileNotFoundError:
-        return  # there is no such cluster, which is nothing to tell
+    except FileNotFoundError as error:
+        if FileLock.is_held(where.lock_file):  # else there is no such cluster: nothing to tell
+            yield _missing(where, str(error.filename))
     except ClusterError as error:
         yield Finding("directory", Grade.FAIL, str(error), "see the message")
     else:
         yield Finding("directory", Grade.OK, f"{where.path} is yours alone")
+
+
+def _missing(where: ClusterDir, path: str) -> Finding:
+    if path not in (str(where.blobs), str(where.blobs.parent)):
+        remedy = f"nbcluster stop {where.name}, and start it again"
+        return Finding("directory", Grade.FAIL, f"{path} is missing", remedy)
+    text = f"{path} was removed, and with it large arguments and results; the next makes it again"
+    remedy = "if that was systemd, at your logout: loginctl enable-linger"
+    return Finding("directory", Grade.WARN, text, remedy)
 
 
 def _socket_path(where: ClusterDir) -> Iterator[Finding]:
@@ -234,9 +244,7 @@ def _cluster(known: ClusterDir, connection: Connection) -> Finding:
             "clusters",
             Grade.WARN,
             f"{known.name!r} is dead: its master (pid {connection.pid}) ended without notice",
-            f"nbcluster start --name {known.name} goes on with its tasks; "
-            f"nbcluster stop {known.name} --keep ends its engines and keeps them, "
-            f"nbcluster stop {known.name} --cancel drops them",
+            dead_remedy(known),
         )
     if connection.python != here:
         text = f"{known.name!r} runs Python {connection.python}, and this is {here}"

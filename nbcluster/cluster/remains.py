@@ -16,6 +16,7 @@ import psutil
 from nbcluster.errors import ClusterError, ClusterTimeoutError
 from nbcluster.journal import info
 from nbcluster.transport.descriptors import watch
+from nbcluster.transport.journals import journal_elsewhere, start_command
 from nbcluster.transport.rundir import ClusterDir, FileLock
 
 _MASTER: Final = "nbcluster.master"
@@ -35,17 +36,25 @@ def is_dead(where: ClusterDir) -> bool:
 
 def is_kept(where: ClusterDir) -> bool:
     """Return whether it was stopped in order, and its journal kept for the next start."""
-    there = where.journal_file.exists() and not where.connection_file.exists()
-    return there and not FileLock.is_held(where.lock_file)
+    there = where.journal_file.exists() or bool(journal_elsewhere(where))
+    return there and not is_dead(where) and not FileLock.is_held(where.lock_file)
 
 
 def is_abandoned(where: ClusterDir) -> bool:
     """Return whether a start was killed here before there was a cluster: nothing can go on."""
-    known = where.connection_file.exists() or where.journal_file.exists()
-    if known or not where.logs.is_dir() or any(where.blobs.glob("*")):
+    if is_dead(where) or is_kept(where) or not where.logs.is_dir() or any(where.blobs.glob("*")):
         return False
     is_old = time.time() - where.logs.stat().st_mtime > _START_S  # else it may be beginning
     return is_old and not FileLock.is_held(where.lock_file)
+
+
+def dead_remedy(where: ClusterDir) -> str:
+    """Return what can be done about one that is dead."""
+    return (
+        f"{start_command(where.name, journal_elsewhere(where))} goes on with its tasks; "
+        f"nbcluster stop {where.name} --keep ends its engines and keeps them, "
+        f"nbcluster stop {where.name} --cancel drops them"
+    )
 
 
 def end(where: ClusterDir, *, keep: bool | None) -> list[int]:
@@ -90,13 +99,15 @@ def end(where: ClusterDir, *, keep: bool | None) -> list[int]:
 def _refuse_open_tasks(where: ClusterDir) -> None:
     choose = (
         "Choose: --keep (all go on at the next start), --cancel (drop them), or go on with: "
-        f"nbcluster start --name {where.name}"
+        f"{start_command(where.name, journal_elsewhere(where))}"
     )
-    if where.journal_file.exists():
-        count = info(where.journal_file)["open"]
+    elsewhere = journal_elsewhere(where)
+    journal = Path(elsewhere) if elsewhere else where.journal_file
+    if journal.exists():
+        count = info(journal)["open"]
         if count:
             raise ClusterError(f"cluster {where.name!r} is dead; open tasks: {count}. {choose}")
-    elif any(where.blobs.glob("*")):
+    if not where.journal_file.exists() and any(where.blobs.glob("*")):
         raise ClusterError(
             f"cluster {where.name!r} is dead. Its journal lies elsewhere, and tasks in it may "
             f"need the large arguments that lie here. {choose}"
@@ -138,12 +149,12 @@ def own_processes() -> Iterator[tuple[psutil.Process, str, Path]]:
             yield process, what, directory
 
 
-def masters_of(where: ClusterDir, parent: int) -> list[psutil.Process]:
-    """Return the masters of this cluster that the process ``parent`` has started."""
+def masters_of(where: ClusterDir, parent: int | None = None) -> list[psutil.Process]:
+    """Return the masters of this cluster; those that the process ``parent`` has started."""
     found = []
     for process, what, place in own_processes():
         with suppress(psutil.NoSuchProcess):
-            if what == "master" and place == where.path and process.ppid() == parent:
+            if what == "master" and place == where.path and parent in (None, process.ppid()):
                 found.append(process)
     return found
 
@@ -169,13 +180,13 @@ def end_engines(where: ClusterDir) -> list[int]:
         with suppress(psutil.NoSuchProcess):
             engine.kill()
     # The system ends executors with their engine.
-    _await_end([*engines, *executors])
+    await_end([*engines, *executors], _END_S)
     return [engine.pid for engine in engines]
 
 
-def _await_end(processes: list[psutil.Process]) -> None:
+def await_end(processes: list[psutil.Process], timeout: float) -> None:
     """Wait until they run no more; that their parent takes them in may last, or never be."""
-    deadline = time.monotonic() + _END_S
+    deadline = time.monotonic() + timeout
     for process in processes:
         with suppress(OSError):  # it is gone
             fd = watch(process.pid)

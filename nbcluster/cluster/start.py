@@ -9,28 +9,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import msgspec
 import psutil
 
-from nbcluster import errors
 from nbcluster.calls import initialize
 from nbcluster.client.cluster import Cluster
 from nbcluster.client.setups import set_up
 from nbcluster.cluster.connecting import attach, connect
+from nbcluster.cluster.failing import SweptError, in_words, last_lines, start_error, told_of_end
 from nbcluster.cluster.owning import await_ending, masters, owner_fd, reap, take_in_dead
+from nbcluster.cluster.resuming import await_swept, with_last_journal
 from nbcluster.cluster.settings import start_options
 from nbcluster.cluster.telling import tell_attached, tell_resumed
 from nbcluster.cluster.undoing import Undo
-from nbcluster.errors import (
-    ClusterConnectionError,
-    ClusterError,
-    ClusterTimeoutError,
-    OptionTypeError,
-)
+from nbcluster.errors import ClusterConnectionError, ClusterTimeoutError, OptionTypeError
 from nbcluster.master.config import EXIT_LOCKED, MasterConfig
 from nbcluster.options import StartOptions, check_callable, number
 from nbcluster.transport.connection import Connection, read_connection
@@ -38,22 +34,36 @@ from nbcluster.transport.rundir import ClusterDir, FileLock, cluster_dir
 
 #: Seconds for a master to come up, and for its engines.
 START_S = 30.0
-#: Lines of the logs that are told of a start that failed.
-_LINES = 20
 
 
 def start(
     engines: int | None = None,
     *,
     name: str | None = None,
+    group: str | None = None,
+    slots: int | None = None,
+    persist: bool | None = None,
+    journal: str | os.PathLike[str] | None = None,
+    standby: bool | None = None,
+    backend: str | None = None,
     initializer: Callable[..., Any] | None = None,
     initargs: tuple[Any, ...] = (),
+    env: Mapping[str, str] | None = None,
+    max_pending: int | None = None,
+    retention: float | None = None,
+    retention_tasks: int | None = None,
+    retention_bytes: int | None = None,
+    durability: str | None = None,
+    memory_limit: int | None = None,
+    log_level: str | None = None,
     timeout: float = START_S,
-    **options: Any,
+    **unknown: Never,
 ) -> Cluster:
     """Start a cluster on this machine and wait until its engines are ready.
 
-    A live cluster of that name is attached to instead, and said so.
+    A live cluster of that name is attached to instead, and said so. An option that is None was not
+    given: it comes from the environment (as ``NBCLUSTER_ENGINES``), or else is the default named
+    here.
 
     Parameters
     ----------
@@ -66,15 +76,16 @@ def start(
     slots
         Attempts each engine runs at a time, default 1.
     persist
-        False: it ends with this process. True: it stays, and `connect` comes back to it.
+        False, the default: it ends with this process. True: it stays, and `connect` comes back
+        to it.
     journal
         Path of the journal. By default it lies in the cluster's directory and goes with it.
     initializer, initargs
         Called once in every executor before it runs anything.
     env
-        Environment variables for the cluster's processes.
+        Environment variables for the cluster's processes, beside ours.
     max_pending
-        Open tasks at the most; one more is refused with `BusyError`.
+        Open tasks at the most; one more is refused with `BusyError`. Default: no limit.
     retention
         Seconds that ended tasks are kept, default a day.
     retention_tasks
@@ -83,10 +94,11 @@ def start(
         Bytes of results, arguments, output and errors that ended tasks keep at the most, default
         1 GiB. What is in shared memory does not count.
     durability
-        ``"process"``: survives the death of any process. ``"power"``: also that of the machine,
-        but for arguments and results of 1 MiB and more, which lie in shared memory.
+        ``"process"``, the default: survives the death of any process. ``"power"``: also that of
+        the machine, but for arguments and results of 1 MiB and more, which lie in shared memory.
     memory_limit
         Bytes that each executor may take; a task that wants more gets a ``MemoryError``.
+        Default: no limit.
     log_level
         What the cluster's processes write to their logs, default ``"INFO"``.
     timeout
@@ -114,51 +126,73 @@ def start(
     -----
     One that fails or is interrupted leaves nothing, but for a journal that was there before.
 
-    An option that is not given is taken from the environment, as ``NBCLUSTER_ENGINES``.
-
     Examples
     --------
     >>> cluster = nbcluster.start(2)                  # doctest: +SKIP
     >>> cluster.submit(pow, 2, 10).result()           # doctest: +SKIP
     1024
     """
-    given = {"engines": engines, **options, "initializer": initializer}
+    said: dict[str, Any] = {
+        **{"engines": engines, "name": name, "group": group, "slots": slots, "persist": persist},
+        **{"journal": journal, "standby": standby, "backend": backend, "env": env},
+        **{"max_pending": max_pending, "retention": retention, "retention_tasks": retention_tasks},
+        **{"retention_bytes": retention_bytes, "durability": durability},
+        **{"memory_limit": memory_limit, "log_level": log_level},
+    }
     timeout = _check(timeout, initializer, initargs)
-    chosen = start_options(engines=engines, name=name, **options)
+    chosen = start_options(**said, **unknown)
+    told = [
+        key for key, value in (said | {"initializer": initializer}).items() if value is not None
+    ]
+    is_second = False
+    while True:
+        try:
+            with in_words(cluster_dir(chosen.name)):
+                return _start(chosen, told, (initializer, initargs), timeout)
+        except _StartedElsewhereError:
+            pass  # it will be attached to
+        except SweptError:  # by a master that was ending
+            if is_second:
+                raise
+            is_second = True
+
+
+_Initializer = tuple[Callable[..., Any] | None, tuple[Any, ...]]
+
+
+def _start(
+    chosen: StartOptions, told: list[str], initializer: _Initializer, timeout: float
+) -> Cluster:
+    """Attach to the cluster of that name, or start it; ``told``: the options that were given."""
     where = cluster_dir(chosen.name)
     await_ending(chosen.name, timeout)
-    undo = Undo(where, in_order=bool(chosen.journal))
+    await_swept(where, timeout)
+    undo = Undo(where)
     where.create()
     take_in_dead()
     cluster: Cluster | None = None
     try:
         running = _attach_to_running(where, timeout)
         if running is not None:
-            told = [key for key, value in given.items() if value is not None]
             tell_attached(running, told, chosen)
             return running
+        chosen = with_last_journal(chosen, where)
+        undo.in_order = bool(chosen.journal)
         process = _start_master(chosen, where)
         undo.master = process.pid
         _await_connection(process, where, timeout)
-        cluster = attach(
-            where.connection_file,
-            where.name,
-            timeout,
-            owned=not chosen.persist,
-            reap=lambda keep: reap(process, where, keep=keep),
-        )
-        _await_engines(cluster, where, initializer, initargs, timeout)
+        with told_of_end(process, where):
+            cluster = attach(
+                where.connection_file,
+                where.name,
+                timeout,
+                owned=not chosen.persist,
+                reap=lambda keep: reap(process, where, keep=keep),
+            )
+            _await_engines(cluster, where, initializer, timeout)
         tell_resumed(cluster, chosen)
     except _StartedElsewhereError:
-        # It will be attached to.
-        return start(
-            engines,
-            name=name,
-            initializer=initializer,
-            initargs=initargs,
-            timeout=timeout,
-            **options,
-        )
+        raise
     except BaseException:
         if cluster is not None:
             cluster.close()
@@ -209,14 +243,10 @@ def _is_running(where: ClusterDir, timeout: float) -> bool:
 
 
 def _await_engines(
-    cluster: Cluster,
-    where: ClusterDir,
-    initializer: Callable[..., Any] | None,
-    initargs: tuple[Any, ...],
-    timeout: float,
+    cluster: Cluster, where: ClusterDir, initializer: _Initializer, timeout: float
 ) -> None:
-    if initializer is not None:
-        set_up(cluster._client, initialize, (initializer, initargs), timeout)
+    if initializer[0] is not None:
+        set_up(cluster._client, initialize, initializer, timeout)
     # As many as it had, where nobody has said how many.
     count = cluster._client.ask("info", timeout)["engines"]
     try:
@@ -224,7 +254,7 @@ def _await_engines(
     except ClusterTimeoutError:
         raise ClusterTimeoutError(
             f"cluster {where.name!r} had not all of its {count} engines ready within {timeout:g} s"
-            f"{_last_lines(where)}"
+            f"{last_lines(where)}"
         ) from None
 
 
@@ -288,35 +318,10 @@ def _await_connection(
         if process.poll() == EXIT_LOCKED:
             raise _StartedElsewhereError
         if process.poll() is not None:
-            raise _start_error(where, process.returncode)
+            raise start_error(where, process.returncode)
         if time.monotonic() > deadline:
             raise ClusterTimeoutError(
                 f"the master of cluster {where.name!r} did not come up within {timeout:g} s"
-                f"{_last_lines(where)}"
+                f"{last_lines(where)}"
             )
         pause.poll(2)
-
-
-def _start_error(where: ClusterDir, code: int) -> errors.NbclusterError:
-    """Return the error with which a master ended before it was up."""
-    text = (where.logs / "master.err").read_text(errors="replace").strip()
-    kind, _, message = text.partition("\n")
-    cls = getattr(errors, kind, None)
-    if isinstance(cls, type) and issubclass(cls, ClusterError):
-        return cls(message)
-    return ClusterError(
-        f"the master of cluster {where.name!r} ended with code {code} before it was up"
-        f"{_last_lines(where)}"
-    )
-
-
-def _last_lines(where: ClusterDir) -> str:
-    """Return how the logs end: they go with what was started."""
-    lines: list[str] = []
-    for pattern in ("master.log", "engine-*.err", "master.err"):
-        for path in sorted(where.logs.glob(pattern)):
-            with contextlib.suppress(FileNotFoundError):
-                lines += path.read_text(errors="replace").strip().splitlines()[-_LINES:]
-    if not lines:
-        return ". It had written nothing to its logs."
-    return "\n".join([". Last lines of its logs:", *lines[-_LINES:]])

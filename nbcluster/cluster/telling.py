@@ -32,15 +32,17 @@ def tell_resumed(cluster: Cluster, chosen: StartOptions) -> None:
     open_tasks = counts["pending"] + counts["running"] + counts["retrying"]
     ended = counts["succeeded"] + counts["failed"] + counts["cancelled"]
     is_unsaid = "engines" not in chosen.chosen
+    journal = engines = ""
+    if chosen.journal and "journal" not in chosen.chosen:
+        journal = f"its journal: {chosen.journal}; "
     # In the first epoch somebody else was quick to submit.
-    if counts["epoch"] > 1 and (open_tasks or ended or is_unsaid):
-        engines = ""
+    if counts["epoch"] > 1 and (open_tasks or ended or is_unsaid or journal):
         if is_unsaid:  # a journal of an older version does not tell how many there were
             is_default = "engines" in cluster._client.ask("info")["unsaid"]
             whence = "the default" if is_default else "as before"
             engines = f"engines: {counts['engines']}, {whence}; "
         print(  # noqa: T201 - who starts a cluster should know that it is not empty
             f"cluster {cluster.name!r} goes on where its last master ended: "
-            f"{engines}open tasks: {open_tasks}, ended ones: {ended}",
+            f"{journal}{engines}open tasks: {open_tasks}, ended ones: {ended}",
             file=sys.stderr,
         )

@@ -10,7 +10,8 @@ import psutil
 
 from nbcluster.cluster.owning import masters, take_in_dead
 from nbcluster.errors import ClusterError
-from nbcluster.transport.rundir import ClusterDir
+from nbcluster.transport.journals import journal_elsewhere, note_journal
+from nbcluster.transport.rundir import ClusterDir, FileLock
 
 #: Seconds for a master to end in order.
 _END_S = 5.0
@@ -23,17 +24,21 @@ class Undo:
     ----------
     where
         The cluster. What is there already is kept.
+
+    Attributes
+    ----------
     in_order
-        Give its master time to close the journal, since that stays.
+        Whether its master has time to close the journal, since that stays.
     """
 
-    def __init__(self, where: ClusterDir, *, in_order: bool) -> None:
+    def __init__(self, where: ClusterDir) -> None:
         self._where = where
-        self._in_order = in_order
+        self.in_order = False
         self._others = {process.pid for process in masters}
         self.master = 0  #: its process, once it is known; an interrupt may come before
         found = (where.journal_file, where.connection_file, *where.blobs.glob("*"))
-        self._keep = any(path.exists() for path in found)
+        self._journal = journal_elsewhere(where)
+        self._keep = any(path.exists() for path in found) or bool(self._journal)
 
     def all(self) -> None:
         """End what runs, and remove the files; a cluster that was kept is kept as it was."""
@@ -47,18 +52,20 @@ class Undo:
 
         ended = [self._end(process) for process in remains.masters_of(self._where, os.getpid())]
         take_in_dead()
-        if self._keep and not any(ended):
-            return  # the master has seen to it itself
-        # Or somebody else starts the same cluster at this moment.
-        with suppress(ClusterError, FileNotFoundError):
-            remains.end(self._where, keep=self._keep)
+        if not self._keep or any(ended):  # else the master has seen to it itself
+            # Or somebody else starts the same cluster at this moment.
+            with suppress(ClusterError, FileNotFoundError):
+                remains.end(self._where, keep=self._keep)
+        if self._journal and not FileLock.is_held(self._where.lock_file):
+            self._where.create()  # a master that ends in order removes all but the journal
+            note_journal(self._where, self._journal)
 
     def _end(self, process: psutil.Process) -> bool:
         """End a master, unless it was there before, or another thread has started it."""
         if process.pid in self._others or self.master not in (0, process.pid):
             return False
         with suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
-            if self._in_order:
+            if self.in_order:
                 process.terminate()
                 with suppress(psutil.TimeoutExpired):
                     process.wait(_END_S)

@@ -250,7 +250,7 @@ def _of_sqlite(error: sqlite3.Error, path: Path) -> JournalError:
         case sqlite3.SQLITE_CANTOPEN if not os.access(path.parent, os.W_OK):
             return _read_only(path)
         # SQLite tells a used-up quota from other errors of a write as little as a broken disk.
-        case sqlite3.SQLITE_IOERR if _is_full(path.parent):
+        case sqlite3.SQLITE_IOERR if is_full(path.parent):
             return _full(path)
         case _:
             return JournalError(f"the journal {path} cannot be used: {error}")
@@ -270,7 +270,7 @@ def _read_only(path: Path) -> JournalReadOnlyError:
     )
 
 
-def _is_full(directory: Path) -> bool:
+def is_full(directory: Path) -> bool:
     """Return whether a page more cannot be written here."""
     probe = directory / f".nbcluster-probe-{os.getpid()}"
     try:

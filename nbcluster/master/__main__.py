@@ -27,6 +27,7 @@ from nbcluster.master.keeper import Keeper
 from nbcluster.master.loop import Loop
 from nbcluster.transport.connection import Connection, new_key, write_connection
 from nbcluster.transport.descriptors import wakeup_pipe, watch
+from nbcluster.transport.journals import note_journal
 from nbcluster.transport.rundir import ClusterDir, FileLock
 from nbcluster.transport.sockets import Router
 
@@ -146,6 +147,7 @@ def _open(
         run=str(where.run),
         blobs=str(where.blobs),
         persist=config.persist,
+        journal=config.journal_elsewhere,
     )
     for engine in machine.state.engines.values():
         if engine.host == connection.host:
@@ -156,6 +158,7 @@ def _open(
     for engine in machine.state.engines.values():
         if engine.host == connection.host and not keeper.is_watched(engine.id):
             loop.engine_is_gone(engine.id)
+    note_journal(where, connection.journal)
     write_connection(where.connection_file, connection)
     return loop
 

@@ -6,6 +6,8 @@ from typing import Final
 
 import msgspec
 
+from nbcluster.transport.journals import start_call
+
 #: Exit code of a master that finds another one's lock; its starter attaches to that one.
 EXIT_LOCKED: Final = 2
 
@@ -37,5 +39,9 @@ class MasterConfig(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def start_call(self) -> str:
         """What somebody calls to go on with a journal that was kept."""
-        journal = "" if self.own_journal else f", journal={self.journal!r}"
-        return f"nbcluster.start(name={self.name!r}{journal})"
+        return start_call(self.name, self.journal_elsewhere)
+
+    @property
+    def journal_elsewhere(self) -> str:
+        """The journal, if it does not lie in the cluster's directory."""
+        return "" if self.own_journal else self.journal

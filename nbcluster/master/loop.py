@@ -339,7 +339,7 @@ class Loop:
 
     # ------------------------------------------------------------------ stopping
 
-    def stop_when_drained(self, mode: str, *, keep: bool, why: str = "stopped") -> None:
+    def stop_when_drained(self, mode: str, *, keep: bool, why: str = "it was told to stop") -> None:
         """Stop after this turn, or with ``drain`` when the engines have left."""
         self._stop_mode, self._keep, self._why = mode, keep, why
         limit = self.machine.memo.limits.drain_s + 5 if mode == "drain" else 0.0

@@ -45,5 +45,5 @@ class Shell(Protocol):
     def counters(self) -> dict[str, Any]:
         """Return what only the loop knows of the cluster's numbers."""
 
-    def stop_when_drained(self, mode: str, *, keep: bool, why: str = "stopped") -> None:
+    def stop_when_drained(self, mode: str, *, keep: bool, why: str = "it was told to stop") -> None:
         """Stop after this turn, or with ``drain`` when the engines have left."""

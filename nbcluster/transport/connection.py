@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from nbcluster.errors import ClusterConnectionError, RuntimeDirError
+from nbcluster.transport.journals import start_call
 
 #: Of a connection file more is not read; ours have less than 1 KiB.
 _MAX_BYTES: Final = 1 << 16
@@ -35,7 +36,19 @@ class Connection:
     run: str  #: of its pages and output files
     blobs: str  #: of its large buffers
     persist: bool
+    journal: str = ""  #: one that does not lie in the cluster's directory
     protocol: int = 1
+
+    @property
+    def start_call(self) -> str:
+        """What somebody calls to have the next master."""
+        return start_call(self.name, self.journal)
+
+    def make_blobs(self) -> None:
+        """Make the directory of large buffers again, as `ClusterDir.make_blobs`."""
+        from nbcluster.transport.rundir import ClusterDir  # costs an executor some milliseconds
+
+        ClusterDir(self.name, Path(self.directory)).make_blobs()
 
 
 def new_key() -> str:

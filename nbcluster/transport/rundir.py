@@ -6,10 +6,8 @@ owner is checked before it is used, and no symbolic link is followed.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
-import shutil
 import stat
 import tempfile
 import time
@@ -22,7 +20,7 @@ from typing import Final
 
 from nbcluster.errors import ClusterTimeoutError, OptionError, RuntimeDirError
 from nbcluster.ids import check_name
-from nbcluster.transport.paths import is_gone, is_same_file
+from nbcluster.transport.paths import is_gone, is_same_file, remove_all
 
 #: Longest path of a socket in bytes. The system allows 107, macOS 103.
 MAX_SOCKET_PATH: Final = 100
@@ -63,6 +61,11 @@ class ClusterDir:
         return self.path / "journal.db"
 
     @property
+    def journal_link(self) -> Path:
+        """Link to the journal, if another place was chosen; see `journals`."""
+        return self.path / "journal"
+
+    @property
     def logs(self) -> Path:
         """One log for each process."""
         return self.path / "logs"
@@ -99,15 +102,18 @@ class ClusterDir:
             for directory in (self.path, self.logs, self.run):
                 _make(directory)
             for directory in {self.blobs, self._sockets()} - {self.run}:
-                if directory.parent == self.path:
-                    _make(directory)
-                else:
-                    self._make_outside(directory)
+                self._make_outside(directory)
         except (NotADirectoryError, FileExistsError) as error:
             raise RuntimeDirError(
                 f"{error.filename} is not a directory; remove it, or set NBCLUSTER_HOME elsewhere"
             ) from None
         self.check()
+
+    def make_blobs(self) -> None:
+        """Make the directory of large buffers again; `RuntimeDirError` if the cluster is gone."""
+        if is_gone(str(self.path)):
+            raise RuntimeDirError(f"{self.path} was removed, and with it the cluster")
+        self._make_outside(self.blobs)
 
     def check(self) -> None:
         """Check that the directories are there and the user's alone.
@@ -128,10 +134,10 @@ class ClusterDir:
 
         A journal that lies elsewhere stays. Links are removed, never followed.
         """
-        _remove(self.path)
+        remove_all(self.path)
         for path in (self.blobs, self._short()):
             for entry in path.parent.glob(path.name + "*") if _is_private(path.parent) else ():
-                _remove(entry)
+                remove_all(entry)
         self._sweep_outside()
 
     def remove_unused(self) -> None:
@@ -158,7 +164,7 @@ class ClusterDir:
             if _is_private(directory.parent) and _is_private(directory):
                 for entry in list(directory.iterdir()):
                     if entry.name not in keep:
-                        _remove(entry)
+                        remove_all(entry)
 
     def sweep_sockets(self, epoch: int) -> None:
         """Remove the sockets of all masters but that of ``epoch``; engines may be alive."""
@@ -170,6 +176,9 @@ class ClusterDir:
 
     def _make_outside(self, directory: Path) -> None:
         """Make one beside those of other clusters, with a link to the cluster that it is of."""
+        if directory.parent == self.path:
+            _make(directory)
+            return
         with _locked(directory.parent):
             _remove_orphans(directory.parent)
             with suppress(FileExistsError):
@@ -238,7 +247,8 @@ def known_clusters(*, kept: bool = False) -> list[ClusterDir]:
     return [
         directory
         for directory in found
-        if directory.connection_file.is_file() or (kept and directory.journal_file.is_file())
+        if directory.connection_file.is_file()
+        or (kept and (directory.journal_file.is_file() or directory.journal_link.is_symlink()))
     ]
 
 
@@ -354,8 +364,8 @@ def _remove_orphans(parent: Path) -> None:
     for link in parent.glob("*" + _link_suffix()):
         with suppress(FileNotFoundError):  # its own cluster removes it at this moment
             if is_gone(os.readlink(link)):
-                _remove(link.with_suffix(""))
-                _remove(link)
+                remove_all(link.with_suffix(""))
+                remove_all(link)
 
 
 @contextmanager
@@ -421,24 +431,3 @@ def _is_private(path: Path) -> bool:
     except (RuntimeDirError, FileNotFoundError):
         return False
     return True
-
-
-def _remove(path: Path) -> None:
-    """Remove a file, a link, or a directory with all that is in it."""
-    # Processes that end at the same time remove and write files of their own in there.
-    for _ in range(100):
-        try:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)  # works on descriptors: links are not followed
-            else:
-                path.unlink()
-        except FileNotFoundError:
-            if not os.path.lexists(path):
-                return
-        except OSError as error:
-            if error.errno != errno.ENOTEMPTY:
-                raise
-            time.sleep(0.005)
-        else:
-            return
-    raise RuntimeDirError(f"{path} cannot be removed: a process goes on writing into it")

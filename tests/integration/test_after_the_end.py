@@ -257,11 +257,12 @@ def test_a_program_that_ends_is_told_what_is_dropped(home: Path, keep: str) -> N
     eventually(lambda: not cluster_dir("drops").path.exists())
 
 
-def test_a_program_that_leaves_nothing_open_is_told_nothing(home: Path) -> None:
+@pytest.mark.parametrize("end", ["", "import os; os.kept = c; c.shutdown()\n"])
+def test_a_program_that_leaves_nothing_open_is_told_nothing(home: Path, end: str) -> None:
     code = (
         "import nbcluster, time\n"
         "c = nbcluster.start(1, name='ends'); c.submit(len, 'a').result()\n"
-        "e = nbcluster.ClusterExecutor(1); f = e.submit(time.sleep, 0.3)\n"
+        f"e = nbcluster.ClusterExecutor(1); f = e.submit(time.sleep, 0.3)\n{end}"
     )
 
     ended = subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -125,6 +126,8 @@ def test_status_tells_counts_and_engines(name: str) -> None:
 
     assert found["name"] == name
     assert [engine["state"] for engine in found["engines"]] == ["active", "active"]
+    columns = "id state group slots running load done pid host executor_pid rss_mb last_seen_s"
+    assert list(found["engines"][0]) == columns.split()
     assert {"pending", "running", "master_pid"} <= set(found["stats"])
     text = run("status", name).stdout
     assert f"cluster {name!r}" in text
@@ -140,6 +143,8 @@ def test_a_second_start_attaches_and_says_so(name: str) -> None:
 
 def test_the_cluster_may_be_named_by_the_environment_and_by_its_connection_file(name: str) -> None:
     assert run("submit", "math:sqrt", "16", NBCLUSTER_NAME=name).stdout == "4.0\n"
+
+    assert run("submit", "--name", name, "math:sqrt", "16").stdout == "4.0\n"
 
     file = str(cluster_dir(name).connection_file)
     assert run("submit", file, "math:sqrt", "16").stdout == "4.0\n"
@@ -269,6 +274,38 @@ def test_options_of_start_come_from_the_environment_too(home: Path) -> None:
         assert [engine["slots"] for engine in told("status")["engines"]] == [2]
     finally:
         assert run("stop").returncode == 0
+
+
+def test_executors_have_the_modules_and_variables_that_start_was_given(home: Path) -> None:
+    flags = ("--env", "GREETING=hello=you", "--import", "colorsys", "--memory-limit", "1000000000")
+    with started("dressed", "-n", "1", *flags), connected("dressed") as cluster:
+
+        def look() -> tuple[str | None, bool, int]:
+            limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+            return os.environ.get("GREETING"), "colorsys" in sys.modules, limit
+
+        assert cluster.submit(look).result(20) == ("hello=you", True, 1_000_000_000)
+
+
+def test_start_and_stop_tell_a_program_as_json(home: Path) -> None:
+    made = told("start", "-n", "1", "--name", "told", "--persist")
+    assert made["master_pid"] == told("status", "told")["stats"]["master_pid"]
+    assert (made["name"], made["engines"], made["slots"]) == ("told", 1, 1)
+    assert made["directory"] == str(cluster_dir("told").path)
+
+    assert told("stop", "told", "--keep") == {"name": "told", "was": "running", "kept": True}
+    assert told("stop", "told") == {"name": "told", "was": "kept", "kept": True}
+    assert told("stop", "told", "--cancel") == {"name": "told", "was": "kept", "kept": False}
+
+
+def test_a_start_that_stays_tells_a_program_nothing_but_json(home: Path) -> None:
+    with running("start", "-n", "1", "--name", "fg-json", "--json") as process:
+        assert process.stdout is not None
+        line_with(process.stderr, "Ctrl-C")
+        process.send_signal(signal.SIGINT)
+
+        assert json.loads(process.stdout.read())["name"] == "fg-json"
+        assert process.wait(20) == 0
 
 
 def test_stop_refuses_with_both_counts_while_tasks_are_open(home: Path) -> None:

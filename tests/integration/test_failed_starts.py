@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +17,12 @@ import pytest
 
 import nbcluster
 from nbcluster.cluster.remains import own_processes
-from nbcluster.errors import ClusterTimeoutError, JournalLockedError
+from nbcluster.errors import ClusterError, ClusterTimeoutError, JournalLockedError
 from nbcluster.transport.rundir import cluster_dir
 from tests.conftest import Up
 from tests.helpers import eventually
 from tests.integration import calls
+from tests.integration.small_disk import run_on_a_small_disk
 
 END_S: Final = 20.0
 
@@ -44,6 +47,8 @@ def interrupt_when(is_time: Callable[[], object]) -> threading.Thread:
     return thread
 
 
+# Between `open` and its `with` too, where nothing but the garbage collection can close the file.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.parametrize(
     "sign", ["logs/master.err", "lock", "connection.json", "logs/engine-*.log"]
 )
@@ -111,3 +116,96 @@ def test_what_a_start_that_was_killed_leaves_is_told_and_can_be_removed(home: Pa
 
     assert "nbcluster stop killed --cancel" in told
     assert left_of("killed") == []
+
+
+# --------------------------------------------------------------------------- a poor system
+
+ON_A_FULL_DISK: Final = """
+import contextlib, os, sys, nbcluster
+from nbcluster.errors import JournalFullError
+disk, name = sys.argv[1:]
+os.environ["NBCLUSTER_HOME"] = os.path.join(disk, "home")
+os.mkdir(os.path.join(disk, "home"), 0o700)
+ballast = open(os.path.join(disk, "ballast"), "wb", buffering=0)
+for size in (1 << 16, 1 << 12, 1):
+    with contextlib.suppress(OSError):
+        while True: ballast.write(bytes(size))
+for what in ("full", "nearly full"):
+    try: print(f"{what}:", nbcluster.start(1, name=name))
+    except JournalFullError as error: print(f"{what}:", error)
+    except Exception as error: print(f"{what}: not as expected:", repr(error))
+    ballast.truncate(ballast.tell() - 3 * 4096)
+print("left:", os.listdir(os.environ["NBCLUSTER_HOME"]))
+"""
+
+
+def test_a_start_on_a_full_disk_says_that_it_is_full(home: Path, tmp_path: Path) -> None:
+    said, everything = run_on_a_small_disk(ON_A_FULL_DISK, tmp_path, "full")
+
+    for what in ("full", "nearly full"):
+        assert said.get(what, "").startswith("the disk under"), everything
+    assert said.get("left") == "[]", everything
+
+
+@pytest.mark.parametrize("limit", [14, 24])
+def test_a_start_with_too_few_descriptors_says_so(home: Path, limit: int) -> None:
+    program = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))\n"
+        "import nbcluster; nbcluster.start(4, name='few')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    last = done.stderr.strip().splitlines()[-1]
+    assert "cannot be started: too many open files" in last, done.stderr
+    assert "ulimit -n 1024" in last
+    eventually(lambda: left_of("few") == [], END_S)
+
+
+def test_a_start_waits_for_a_master_whose_directory_was_removed(up: Up, home: Path) -> None:
+    cluster = up(2, name="swept")
+    shutil.rmtree(cluster.directory)
+    cluster.submit(len, "ab").exception(END_S)  # it notices, and cleans up from now on
+
+    with nbcluster.start(1, name="swept") as again:
+        assert again.submit(len, "ab").result(END_S) == 2
+
+
+def test_a_start_beside_a_master_that_goes_on_without_its_directory_says_what_to_do(
+    up: Up, home: Path
+) -> None:
+    cluster = up(0, name="swept")
+    where, pid = cluster_dir("swept"), cluster.stats()["master_pid"]
+    if where.blobs.parent == where.path:
+        pytest.skip("without shared memory it cannot be found")
+    shutil.rmtree(where.path)
+
+    with pytest.raises(ClusterError, match=f"kill {pid}"):
+        nbcluster.start(1, name="swept", timeout=0.5)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_start_whose_directory_is_removed_is_tried_once_more(home: Path, times: int) -> None:
+    logs = cluster_dir("swept").logs
+    seen: list[int] = []
+
+    def sweep() -> None:
+        for _ in range(times):
+            eventually(lambda: (logs / "master.err").exists() and number() not in seen, END_S)
+            seen.append(number())
+            shutil.rmtree(logs.parent, ignore_errors=True)
+
+    def number() -> int:
+        with contextlib.suppress(FileNotFoundError):
+            return (logs / "master.err").stat().st_ino
+        return 0
+
+    thread = threading.Thread(target=sweep)
+    thread.start()
+    if times == 1:
+        nbcluster.start(1, name="swept").shutdown()
+    else:
+        with pytest.raises(ClusterError, match="was removed while"):
+            nbcluster.start(1, name="swept")
+    thread.join()

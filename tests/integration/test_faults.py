@@ -17,7 +17,7 @@ import nbcluster
 from nbcluster import Backoff, Cluster, Future
 from nbcluster.transport.rundir import cluster_dir
 from tests.conftest import Up
-from tests.helpers import eventually, has_ended
+from tests.helpers import eventually, executor_pids, has_ended
 from tests.integration import calls
 
 END_S: Final = 40.0
@@ -136,9 +136,8 @@ def test_many_executors_that_die_at_once_cost_only_what_they_ran(up: Up) -> None
     futures = [cluster.submit(calls.slowly, 0.02, i) for i in range(200)]
     eventually(lambda: cluster.stats()["succeeded"] >= 10)
 
-    for pids in cluster.engines().executor_pids:
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+    for pid in executor_pids(cluster):
+        os.kill(pid, signal.SIGKILL)
 
     assert results(futures) == list(range(200))
     assert cluster.tasks().crashes.sum() <= 4

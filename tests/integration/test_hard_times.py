@@ -19,7 +19,7 @@ import nbcluster
 from nbcluster import Cluster
 from nbcluster.transport.rundir import cluster_dir
 from tests.conftest import Up
-from tests.helpers import eventually
+from tests.helpers import eventually, executor_pids
 from tests.integration import calls
 from tests.integration.small_disk import run_on_a_small_disk
 
@@ -154,7 +154,7 @@ def test_starts_at_the_same_moment_meet_in_one_cluster(name: str, tmp_path: Path
 
 def test_a_cancel_that_meets_the_begin_leaves_nothing_running(up: Up) -> None:
     cluster = up(2)
-    executors = {pid for pids in cluster.engines().executor_pids for pid in pids}
+    executors = executor_pids(cluster)
 
     for round_ in range(100):
         futures = [cluster.submit(calls.slowly, 5.0, i) for i in range(3)]
@@ -165,7 +165,7 @@ def test_a_cancel_that_meets_the_begin_leaves_nothing_running(up: Up) -> None:
     assert cluster.submit(len, "ab").result(END_S) == 2
     eventually(lambda: not cluster.stats()["running"])
     assert cluster.stats()["cancelled"] == 300
-    assert {p for pids in cluster.engines().executor_pids for p in pids} == executors
+    assert executor_pids(cluster) == executors
 
 
 # --------------------------------------------------------------------------- restarts

@@ -501,6 +501,7 @@ print("why first:", first.why())
 second = cluster.submit(len, "ab")
 second.exception(20)
 print("why second:", second.why())
+print("why at once:", cluster.submit(len, "ab").why())
 began = time.monotonic()
 print("tables:", cluster.tasks().state.tolist(), len(cluster.engines()), len(cluster.events()) > 0)
 for name, order in (("cancel", lambda: first.cancel()), ("scale", lambda: cluster.scale(3)),
@@ -521,7 +522,7 @@ def test_on_a_full_disk_questions_are_answered_orders_refused_and_stop_works(
 ) -> None:
     said, everything = run_on_a_small_disk(ON_A_FULL_DISK, tmp_path, "full")
 
-    for what in ("why first", "why second"):
+    for what in ("why first", "why second", "why at once"):
         assert "disk" in said.get(what, ""), everything
     for what in ("cancel", "scale"):
         assert "disk under the journal is full" in said.get(what, ""), everything
@@ -530,3 +531,41 @@ def test_on_a_full_disk_questions_are_answered_orders_refused_and_stop_works(
     assert "not as expected" not in everything, everything
     assert said.get("tables") == "['pending'] 1 True", everything
     assert (said.get("age"), said.get("at once")) == ("0.0", "True"), everything
+
+
+OUR_OWN_ON_A_FULL_DISK: Final = """
+import contextlib, logging, os, sys, threading, nbcluster
+from nbcluster.client import silence
+from tests.helpers import eventually
+from tests.integration import calls
+disk, name = sys.argv[1:]
+silence.STUCK_S = 0.2
+heard = []
+silence.log.addFilter(lambda record: heard.append(record.getMessage()))
+cluster = nbcluster.start(1, name=name, journal=os.path.join(disk, "journal.db"))
+gate = os.path.join(os.environ["NBCLUSTER_HOME"], "gate")
+running = cluster.submit(calls.wait_for, gate)
+eventually(running.running)
+ballast = open(os.path.join(disk, "ballast"), "wb", buffering=0)
+for size in (1 << 16, 1 << 12, 1):
+    with contextlib.suppress(OSError):
+        while True: ballast.write(bytes(size))
+cluster.options(group="later").submit(calls.size, os.urandom(60_000))
+eventually(lambda: cluster.stats()["disk_full"], 20)
+waiting = threading.Thread(target=cluster.shutdown)
+waiting.start()
+eventually(lambda: heard, 20)
+print("heard:", heard[0])
+cluster.shutdown(cancel_futures=True)
+waiting.join(20)
+print("ended:", not waiting.is_alive(), os.path.exists(cluster.directory), len(heard))
+"""
+
+
+def test_a_cluster_of_our_own_ends_on_a_full_disk_and_who_waits_for_its_tasks_is_told_why(
+    home: Path, tmp_path: Path
+) -> None:
+    said, everything = run_on_a_small_disk(OUR_OWN_ON_A_FULL_DISK, tmp_path, "full")
+
+    assert "the disk under the journal is full" in said.get("heard", ""), everything
+    assert said.get("ended") == "True False 1", everything

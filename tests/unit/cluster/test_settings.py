@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,14 @@ import msgspec
 import pytest
 
 import nbcluster
+from nbcluster.cluster import settings
 from nbcluster.cluster.settings import start_options, what_differs
-from nbcluster.errors import NbclusterError, OptionError, OptionTypeError
+from nbcluster.errors import (
+    ClusterConnectionError,
+    NbclusterError,
+    OptionError,
+    OptionTypeError,
+)
 from nbcluster.master.config import MasterConfig
 
 
@@ -64,6 +71,23 @@ def test_all_options_of_a_start_are_suggested(name: str, near: str) -> None:
         nbcluster.start(1, **{name: 5})  # type: ignore[arg-type]
 
 
+def test_completion_of_a_start_shows_all_its_options() -> None:
+    shown = inspect.signature(nbcluster.start).parameters
+
+    assert [p for p in shown if p != "unknown"][:8] == [
+        *("engines", "name", "group", "slots", "persist", "journal", "standby", "backend"),
+    ]
+    assert {*shown} - {"unknown"} == {*settings._CHECKS, *settings._OF_START}
+
+
+@pytest.mark.parametrize("option", settings._CHECKS)
+def test_each_option_of_a_start_is_checked(option: str, home: Path) -> None:
+    with pytest.raises(OptionError, match=option):
+        nbcluster.start(**{option: object()})  # type: ignore[arg-type]
+
+    assert list(home.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -108,10 +132,22 @@ def test_numbers_and_truth_are_read_from_the_environment(monkeypatch: pytest.Mon
 # --------------------------------------------------------------------------- connect, executor
 
 
-@pytest.mark.parametrize("target", [5, None, ["default"]])
+@pytest.mark.parametrize("target", [5, ["default"]])
 def test_only_a_name_or_a_path_can_be_connected_to(target: Any) -> None:
     with pytest.raises(OptionTypeError, match="connect"):
         nbcluster.connect(target)
+
+
+def test_the_cluster_to_connect_to_is_the_given_one_or_the_environments_or_the_default(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ClusterConnectionError, match="no cluster 'default'"):
+        nbcluster.connect()
+    monkeypatch.setenv("NBCLUSTER_NAME", "mine")
+    with pytest.raises(ClusterConnectionError, match="no cluster 'mine'"):
+        nbcluster.connect()
+    with pytest.raises(ClusterConnectionError, match="no cluster 'yours'"):
+        nbcluster.connect("yours")
 
 
 @pytest.mark.parametrize("timeout", ["a", -1, None])

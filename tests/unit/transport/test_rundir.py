@@ -327,6 +327,31 @@ def test_what_a_removed_cluster_left_in_shared_memory_goes_with_the_next_start_o
         cluster.check()
 
 
+def test_the_directory_of_large_buffers_is_made_again_for_the_user_alone_and_is_removed_with_it(
+    cluster: ClusterDir,
+) -> None:
+    for path in cluster.blobs.parent.glob(cluster.blobs.name + "*"):
+        path.unlink() if path.is_symlink() else path.rmdir()
+
+    cluster.make_blobs()
+
+    cluster.check()
+    shutil.rmtree(cluster.path)
+    cluster_dir("two").remove()  # as every start and stop: it sweeps what has no cluster
+    assert not cluster.blobs.exists()
+
+
+def test_the_directory_of_large_buffers_is_not_made_again_for_a_cluster_that_is_gone(
+    cluster: ClusterDir,
+) -> None:
+    cluster.remove()
+
+    with pytest.raises(RuntimeDirError, match="was removed"):
+        cluster.make_blobs()
+
+    assert not cluster.blobs.exists()
+
+
 def test_a_cluster_whose_file_system_does_not_answer_keeps_what_it_has_in_shared_memory(
     cluster: ClusterDir, home: Path
 ) -> None:

@@ -1,0 +1,55 @@
+"""What a start finds of the cluster's last master, and goes on with or waits for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Final
+
+from nbcluster.errors import ClusterError
+from nbcluster.options import StartOptions
+from nbcluster.transport.journals import journal_elsewhere
+from nbcluster.transport.rundir import ClusterDir
+
+#: Seconds for a master whose directory was removed to notice, and to end.
+_END_S: Final = 5.0
+
+
+def with_last_journal(chosen: StartOptions, where: ClusterDir) -> StartOptions:
+    """Return the options with the journal of the last master, if nobody has chosen one.
+
+    Raises
+    ------
+    ClusterError
+        If it is not there any more.
+    """
+    last = "" if chosen.journal else journal_elsewhere(where)
+    if last and not os.path.exists(last):
+        raise ClusterError(
+            f"the last master of cluster {where.name!r} ended without notice, and its journal "
+            f"{last} is not there. Bring it back, or choose one with journal=, or drop the "
+            f"cluster in a shell: nbcluster stop {where.name} --cancel"
+        )
+    return replace(chosen, journal=last) if last else chosen
+
+
+def await_swept(where: ClusterDir, timeout: float) -> None:
+    """Wait for a master whose directory was removed: at its end it removes what is there by then.
+
+    Raises
+    ------
+    ClusterError
+        If it goes on.
+    """
+    if where.path.exists() or not where.blobs.exists():
+        return
+    from nbcluster.cluster import remains  # seldom needed, and brings the journal
+
+    masters = remains.masters_of(where)
+    remains.await_end(masters, min(timeout, _END_S))
+    left = [str(process.pid) for process in remains.masters_of(where)]
+    if left:
+        raise ClusterError(
+            f"the directory {where.path} was removed, and a master of cluster {where.name!r} goes "
+            f"on without it. End it with: kill {' '.join(left)}"
+        )
