@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -16,8 +15,8 @@ from typing import Final
 import pytest
 
 import nbcluster
-from nbcluster.cluster.remains import own_processes
 from nbcluster.cluster.failing import in_words
+from nbcluster.cluster.remains import own_processes
 from nbcluster.errors import ClusterError, ClusterTimeoutError, JournalLockedError
 from nbcluster.transport.rundir import cluster_dir
 from tests.conftest import Up
