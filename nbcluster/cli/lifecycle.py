@@ -21,7 +21,7 @@ from nbcluster.cluster.settings import DURABILITIES
 from nbcluster.cluster.start import start
 from nbcluster.errors import ClusterError
 from nbcluster.transport.journals import journal_elsewhere, start_command
-from nbcluster.transport.rundir import cluster_dir
+from nbcluster.transport.rundir import ClusterDir, cluster_dir
 
 _OPTIONS = (
     *("engines", "name", "group", "slots", "persist", "journal", "durability"),
@@ -154,6 +154,8 @@ def _ended(args: Namespace) -> dict[str, Any]:
         keep = bool(args.keep or (args.drain and (waiting or running)))
         mode = "drain" if args.drain else "now" if chosen else "ask"
         journal = cluster._client.ask("info")["journal"] if keep else ""
+        if args.cancel and (waiting or running):  # in a journal of one's own they would stay
+            cluster._client.ask("cancel")
         _stop(cluster, stats, mode, keep)
     print(f"cluster {cluster.name!r} has stopped")
     if journal:
@@ -165,27 +167,34 @@ def _ended(args: Namespace) -> dict[str, Any]:
 def _stop_dead(args: Namespace) -> dict[str, Any]:
     """End what is left of a cluster without a master: nothing can be drained there."""
     where = cluster_dir(args.name)
+    journal = journal_elsewhere(where)
     keep = True if args.keep or args.drain else False if args.cancel else None
     ended = remains.end(where, keep=keep)
     print(f"cluster {where.name!r} was dead: its master had ended without notice")
     print(f"engines that were ended: {', '.join(map(str, ended)) or 'none was left'}")
     print(
-        f"kept: {where.path}; {start_command(where.name, journal_elsewhere(where))} goes on with it"
+        f"kept: {where.path}; {start_command(where.name, journal)} goes on with it"
         if keep
-        else f"removed: {where.path}"
+        else _removed(where, journal)
     )
-    return {"name": where.name, "was": "dead", "kept": bool(keep)}
+    return {"name": where.name, "was": "dead", "kept": bool(keep or journal)}
 
 
 def _stop_kept(args: Namespace) -> dict[str, Any]:
     """Say what is there of a cluster that does not run, or remove it."""
     where = cluster_dir(args.name)
+    journal = journal_elsewhere(where)
     if args.cancel:
         remains.end(where, keep=False)
-        print(f"removed: {where.path}")
+        print(_removed(where, journal))
     else:
         print(kept_text(where))
-    return {"name": where.name, "was": "kept", "kept": not args.cancel}
+    return {"name": where.name, "was": "kept", "kept": bool(journal) or not args.cancel}
+
+
+def _removed(where: ClusterDir, journal: str) -> str:
+    stays = f"; its tasks stay in {journal} until you remove that" if journal else ""
+    return f"removed: {where.path}{stays}"
 
 
 def _refusal(name: str, waiting: int, running: int) -> ClusterError:

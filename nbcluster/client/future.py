@@ -29,7 +29,7 @@ from nbcluster.client.explaining import (
 )
 from nbcluster.client.facts import Facts
 from nbcluster.client.guard import acquire_unless_abandoned
-from nbcluster.client.interrupts import SignalSafeRLock
+from nbcluster.client.interrupts import SignalSafeRLock, is_of_handler
 from nbcluster.client.owner import Owner
 from nbcluster.client.silence import await_end
 from nbcluster.client.waiters import Waiters
@@ -199,7 +199,9 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
                     self._result = self._load(ended)
                 else:
                     self._exception = self._error_of(ended)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - it runs code of the user's
+            except (Exception, SystemExit) as error:
+                if is_of_handler(error):
+                    raise  # the result is as it was
                 cls = MissingModuleError if isinstance(error, ImportError) else UndecodableError
                 self._exception = unreadable = cls(self.id, explain_unreadable(error))
                 if ended.state is State.SUCCEEDED:

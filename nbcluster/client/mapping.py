@@ -34,6 +34,8 @@ _GROWTH: Final = 4
 SLOTS: Final = 4
 #: Seconds after which the first wait looks for chunks that were refused for want of room.
 LOOK_S: Final = 0.1
+#: It looks again after twice as long each time, up to this.
+LOOK_LAST_S: Final = 3.0
 #: Chunks in a row that found no room, with none under way, until that is said.
 _MANY_REFUSALS: Final = 5
 
@@ -225,7 +227,8 @@ class Chunks:
                 values = self._values_within(min(left, look_s), chunk, future)
                 if values is not None:
                     return values
-                look_s = math.inf
+                # In the end no more, or who waits would never be told why.
+                look_s = 2 * look_s if look_s < LOOK_LAST_S else math.inf
             elif left > 0:
                 self._await_any(left)
             if left <= 0:

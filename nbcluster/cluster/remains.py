@@ -50,10 +50,12 @@ def is_abandoned(where: ClusterDir) -> bool:
 
 def dead_remedy(where: ClusterDir) -> str:
     """Return what can be done about one that is dead."""
+    journal = journal_elsewhere(where)
+    drops = f"forgets it; they stay in {journal}" if journal else "drops them"
     return (
-        f"{start_command(where.name, journal_elsewhere(where))} goes on with its tasks; "
+        f"{start_command(where.name, journal)} goes on with its tasks; "
         f"nbcluster stop {where.name} --keep ends its engines and keeps them, "
-        f"nbcluster stop {where.name} --cancel drops them"
+        f"nbcluster stop {where.name} --cancel {drops}"
     )
 
 
@@ -85,7 +87,7 @@ def end(where: ClusterDir, *, keep: bool | None) -> list[int]:
         raise ClusterError(text) from None
     try:
         if keep is None:
-            _refuse_open_tasks(where)
+            refuse_open_tasks(where)
         pids = end_engines(where)
         if keep:
             where.connection_file.unlink(missing_ok=True)
@@ -96,7 +98,7 @@ def end(where: ClusterDir, *, keep: bool | None) -> list[int]:
     return pids
 
 
-def _refuse_open_tasks(where: ClusterDir) -> None:
+def refuse_open_tasks(where: ClusterDir) -> None:
     choose = (
         "Choose: --keep (all go on at the next start), --cancel (drop them), or go on with: "
         f"{start_command(where.name, journal_elsewhere(where))}"

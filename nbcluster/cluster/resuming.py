@@ -21,8 +21,10 @@ def with_last_journal(chosen: StartOptions, where: ClusterDir) -> StartOptions:
     Raises
     ------
     ClusterError
-        If it is not there any more.
+        If it is not there any more, or another one was chosen and it holds open tasks.
     """
+    if chosen.journal:
+        _refuse_another(chosen.journal, where)
     last = "" if chosen.journal else journal_elsewhere(where)
     if last and not os.path.exists(last):
         raise ClusterError(
@@ -31,6 +33,23 @@ def with_last_journal(chosen: StartOptions, where: ClusterDir) -> StartOptions:
             f"cluster in a shell: nbcluster stop {where.name} --cancel"
         )
     return replace(chosen, journal=last) if last else chosen
+
+
+def _refuse_another(journal: str, where: ClusterDir) -> None:
+    """Raise if the last master left open tasks in another journal than this one."""
+    last = journal_elsewhere(where) or str(where.journal_file)
+    if os.path.realpath(last) == os.path.realpath(journal) or not os.path.exists(last):
+        return
+    from nbcluster.cluster import remains  # as below
+
+    if remains.is_dead(where):
+        try:
+            remains.refuse_open_tasks(where)
+        except ClusterError as error:
+            raise ClusterError(
+                f"{journal} is not the journal of the last master. {error}. The flags are those "
+                f"of: nbcluster stop {where.name}"
+            ) from None
 
 
 def await_swept(where: ClusterDir, timeout: float) -> None:

@@ -14,7 +14,7 @@ from nbcluster.core.state import ClusterState
 #: Forgetting is done in portions of at least this many, so that it costs little for each task.
 FORGET_AT_ONCE = 500
 _FORGET_PER_TURN = 5_000
-#: ... or this part of the bytes that ended tasks may keep.
+#: ... or this part of the tasks, or of the bytes, that may be kept.
 FORGET_PART = 16
 
 
@@ -46,7 +46,8 @@ def _surplus(state: ClusterState, memo: Memo, now: float) -> Iterator[Task]:
     surplus = len(order) - limits.retention_tasks
     spare_bytes = limits.retention_bytes - (state.ended_bytes - memo.spared_bytes)
     too_old = now - state.tasks[order[0]].finished_at >= limits.retention_s
-    if surplus < FORGET_AT_ONCE and spare_bytes >= 0 and not too_old:
+    at_once = min(FORGET_AT_ONCE, max(1, limits.retention_tasks // FORGET_PART))
+    if surplus < at_once and spare_bytes >= 0 and not too_old:
         return
     if spare_bytes < 0:  # some more, so that it is not done again in the next turn
         spare_bytes -= limits.retention_bytes // FORGET_PART

@@ -73,7 +73,9 @@ class Special:
         out of the other (``redriven``): the log's record of that would be skipped too.
         """
         refs = self._files.refs
-        forgotten = {t for r in records if isinstance(r, Forgotten) for t in r.tasks if t in refs}
+        # Also of what this very commit has written: a task may end and be forgotten in one turn.
+        have = refs.keys() | {written[0] for written in self._changes.written}
+        forgotten = {t for r in records if isinstance(r, Forgotten) for t in r.tasks if t in have}
         if not forgotten:
             return []
         again = {r.task.id for r in records if isinstance(r, Submitted)}
@@ -83,7 +85,7 @@ class Special:
                 "INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?, ?)",
                 rows.snapshot_row(task, last, None),
             )
-            self._changes.unneeded += [(task, place, ref) for place, ref in refs[task].items()]
-        # Nor of what this very commit has written for them.
+            files = refs.get(task, {}).items()
+            self._changes.unneeded += [(task, place, ref) for place, ref in files]
         self._changes.unneeded += [w for w in self._changes.written if w[0] in ended]
         return ended

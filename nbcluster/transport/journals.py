@@ -11,10 +11,14 @@ from nbcluster.transport.rundir import ClusterDir
 
 def note_journal(where: ClusterDir, journal: str) -> None:
     """Remember that the cluster's journal lies elsewhere; empty: in its directory."""
+    if not journal:
+        where.journal_link.unlink(missing_ok=True)
+        return
+    beside = where.journal_link.with_name(f"{where.journal_link.name}.{os.getpid()}")
     with suppress(FileNotFoundError):
-        where.journal_link.unlink()
-    if journal:
-        where.journal_link.symlink_to(journal)
+        beside.unlink()
+    beside.symlink_to(journal)
+    beside.replace(where.journal_link)  # at no moment is there none
 
 
 def journal_elsewhere(where: ClusterDir) -> str:

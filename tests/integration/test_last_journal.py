@@ -112,6 +112,22 @@ def test_a_start_that_fails_does_not_forget_where_the_journal_is(
     assert up(1, name="far").future(future.id).result(END_S) == 7
 
 
+def test_a_start_with_another_journal_does_not_drop_what_is_open_in_the_last_one(
+    up: Up, dead: Cluster, gate: Path, journal: str, tmp_path: Path
+) -> None:
+    (future,) = dead._client.open_futures()
+
+    text = raised(
+        lambda: nbcluster.start(1, name="far", journal=tmp_path / "other.db"), ClusterError
+    )
+
+    assert "open tasks: 1" in text
+    assert journal in text
+    gate.touch()
+    up(1, name="far", journal=journal)
+    assert future.result(END_S) == 7
+
+
 def test_a_start_without_the_journal_of_the_last_master_says_what_can_be_done(
     dead: Cluster, journal: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,7 +26,7 @@ def describe(error: BaseException) -> ErrorInfo:
     """Return what may be said of an error; never raises, whatever the error's class does."""
     if type(error) is MemoryError and not error.args:
         _name_limit(error)
-    if type(error) is NameError and error.name in OF_SHELL:
+    if type(error) is NameError and type(error.name) is str and error.name in OF_SHELL:
         error.add_note(f"{error.name} is IPython's own, which tasks are not sent: pass its value")
     return ErrorInfo(
         _clean(type(error).__name__, _MESSAGE_CHARS),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,6 +69,44 @@ def test_a_future_whose_end_could_not_be_taken_in_is_asked_for_again(client: Cli
     client._on_updates(news)
     assert (first.result(0), second.result(0)) == (1, 1)
     assert not client._futures
+
+
+class Alarming:
+    """While it is unpickled, a signal comes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return signal.raise_signal, (signal.SIGUSR1,)
+
+
+class Late:
+    """A handler that is no function."""
+
+    def __call__(self, *_: object) -> None:
+        raise TimeoutError("mine")
+
+
+def late(*_: object) -> None:
+    raise TimeoutError("mine")
+
+
+@pytest.mark.parametrize("handler", [late, Late(), Late().__call__])
+def test_what_a_handler_raises_while_a_result_is_unpickled_is_not_the_end_of_that(
+    client: Client, handler: Any
+) -> None:
+    future = client.submit(CallOptions(), len, ("ab",), {})
+    end = ended(future.id)
+    end.payload = pickle.dumps(Alarming(), 5)
+    client._on_updates(m.Updates(1, 0, [end], [], [], []))
+    former = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(TimeoutError, match="mine"):
+            future.result(0)
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    assert future.state == "succeeded"
+
+    assert future.result(0) is None
+    signal.signal(signal.SIGUSR1, former)
 
 
 def test_a_large_result_for_which_there_is_no_future_is_let_go(client: Client) -> None:

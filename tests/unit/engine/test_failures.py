@@ -80,6 +80,10 @@ def test_a_name_that_only_the_shell_has_is_told_to_be_its_own() -> None:
         assert (f"{name} is IPython's own" in info.traceback) == is_told
 
 
+def test_an_error_of_a_name_that_is_none_is_told_as_it_is() -> None:
+    assert describe(NameError("mine", name=["no", "name"])).message == "mine"  # type: ignore[arg-type]
+
+
 def test_retry_on_that_cannot_be_loaded_means_no_retry(tmp_path: Path) -> None:
     unpacker = Unpacker(BlobStore(tmp_path, "x"))
     run = Run("t", 1, 1, "fn", b"", (), "gone")

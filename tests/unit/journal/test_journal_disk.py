@@ -626,6 +626,22 @@ def test_info_makes_no_journal(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_task_that_ends_and_is_forgotten_in_one_commit_leaves_no_payload_file(
+    path: Path,
+) -> None:
+    files = path.with_name("journal.db.d")
+    with Journal(path) as journal:
+        journal.replay(Tasks())
+        before = set(files.iterdir())
+        journal.commit([submitted("big")], 1, 5.0)
+
+        end = r.Succeeded("big", 1, 1.0, LARGE, (), b"", b"")
+        journal.commit([end, r.Forgotten(("big",))], 1, 6.0)
+
+        assert set(files.iterdir()) == before
+    assert "big" not in replayed(path).tasks
+
+
 def test_a_vacuum_forgets_and_gives_the_space_back(path: Path) -> None:
     with Journal(path) as journal:
         journal.replay(Tasks())
