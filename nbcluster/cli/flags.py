@@ -72,6 +72,17 @@ class Flags(argparse.ArgumentParser):
         if is_word:
             self.add_argument("word", nargs="?", metavar="NAME", help="the same")
 
+    def imports(self) -> None:
+        """Add ``--import``."""
+        self.flag(
+            "--import",
+            dest="imports",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="module that each executor imports at its start; may be repeated",
+        )
+
     def json(self) -> None:
         """Add ``--json``."""
         self.flag("--json", action="store_true", help="print JSON, for a program to read")

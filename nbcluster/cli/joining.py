@@ -27,14 +27,7 @@ def engine_flags(flags: Flags) -> None:
     )
     add("--group", default="default", metavar="G1,G2", help="groups whose tasks it takes")
     add("--slots", type=count, default=1, metavar="N", help="attempts at a time; default: 1")
-    add(
-        "--import",
-        dest="imports",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="module that each executor imports at its start; may be repeated",
-    )
+    flags.imports()
     add("--no-wait", action="store_true", help="fail if no master is there yet")
 
 

@@ -60,14 +60,7 @@ def start_flags(flags: Flags) -> None:
         metavar="NAME=VALUE",
         help="environment variable of the cluster's processes; may be repeated",
     )
-    add(
-        "--import",
-        dest="imports",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="module that each executor imports at its start; may be repeated",
-    )
+    flags.imports()
     flags.json()
 
 
