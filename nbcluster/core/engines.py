@@ -339,8 +339,7 @@ def decide_drain(
     if engine is None or engine.state is EngineState.DRAINING:
         return
     yield r.EngineChanged(engine.id, EngineState.DRAINING, engine.slots)
-    engine.drain_until = now + memo.limits.drain_s
-    memo.at(engine.drain_until, Timer.DRAIN, engine.id)
+    memo.at(now + memo.limits.drain_s, Timer.DRAIN, engine.id)
     for executor in engine.executors.values():
         revoke(executor, step)
     leave_if_drained(engine, step)

@@ -126,8 +126,7 @@ class Machine:
             memo.at(now + memo.limits.suspect_s, Timer.ENGINES)
         for engine in state.engines.values():
             if engine.state is EngineState.DRAINING:
-                engine.drain_until = now + memo.limits.drain_s
-                memo.at(engine.drain_until, Timer.DRAIN, engine.id)
+                memo.at(now + memo.limits.drain_s, Timer.DRAIN, engine.id)
         return [record]
 
     def replay(self, records: Iterable[tuple[r.Record, float]]) -> None:

@@ -274,5 +274,4 @@ class Engine(Struct, gc=False):
     used: int = 0
     seen_at: float = 0.0
     rss_bytes: int = 0
-    drain_until: float = 0.0
     started_at: float = 0.0

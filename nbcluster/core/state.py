@@ -430,7 +430,7 @@ class ClusterState:
         if old is not None:
             engine.done, engine.used, engine.started_at = old.done, old.used, old.started_at
             if old.pid == engine.pid and old.state is EngineState.DRAINING:
-                engine.state, engine.drain_until = old.state, old.drain_until
+                engine.state = old.state
         engine.executors = {x.id: x for x in self.executors.values() if x.engine == engine.id}
         engine.load = sum(
             t.template.options.load for x in engine.executors.values() for t in x.leases.values()
