@@ -47,7 +47,7 @@ IDLE_PORTION: Final = 300
 #: Under load it may grow: a record that is cleaned late is often of a task that was forgotten, and
 #: costs little. Bounded by this many records, which are those of more tasks than are retained, and
 #: by so many for each task there is, since at a restart they are applied again.
-LONG_LOG: Final = 700_000
+LONG_LOG: Final = 400_000
 LONG_LOG_PER_TASK: Final = 2
 #: While it is longer, a portion is cleaned each time that nearly as much has come.
 BUSY_PORTION: Final = 8_000

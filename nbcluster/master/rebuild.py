@@ -32,6 +32,7 @@ class Replay:
     def __init__(self, machine: Machine) -> None:
         self._state = machine.state
         self._state.replaying = True
+        self.apply = machine.state.apply  #: one call less for each of the records
 
     def restore_definition(self, definition: Definition) -> None:
         """Take in a definition."""
@@ -59,10 +60,6 @@ class Replay:
     def restore_task(self, task: Task) -> None:
         """Take in a task as it was at a checkpoint."""
         restore_task(self._state, task)
-
-    def apply(self, record: r.Record, now: float) -> None:
-        """Take in one record."""
-        self._state.apply(record, now)
 
 
 def replay(journal: Journal, machine: Machine) -> int:
