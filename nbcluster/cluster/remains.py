@@ -108,10 +108,10 @@ def refuse_open_tasks(where: ClusterDir) -> None:
     if journal.exists():
         count = info(journal)["open"]
         if count:
-            raise ClusterError(f"cluster {where.name!r} is dead; open tasks: {count}. {choose}")
+            raise ClusterError(f"cluster {where.name!r} has open tasks: {count}. {choose}")
     if not where.journal_file.exists() and any(where.blobs.glob("*")):
         raise ClusterError(
-            f"cluster {where.name!r} is dead. Its journal lies elsewhere, and tasks in it may "
+            f"The journal of cluster {where.name!r} lies elsewhere, and tasks in it may "
             f"need the large arguments that lie here. {choose}"
         )
 

@@ -42,7 +42,7 @@ def _refuse_another(journal: str, where: ClusterDir) -> None:
         return
     from nbcluster.cluster import remains  # as below
 
-    if remains.is_dead(where):
+    if remains.is_dead(where) or remains.is_kept(where):
         try:
             remains.refuse_open_tasks(where)
         except ClusterError as error:

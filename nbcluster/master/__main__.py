@@ -229,16 +229,12 @@ def _serve(config: MasterConfig, loop: Loop, poller: select.poll) -> None:
 
 def _leave(where: ClusterDir, loop: Loop) -> None:
     loop.close()
-    if loop.keeps_journal and loop.config.own_journal:
+    needed = rebuild.blobs_of(loop.machine) if loop.keeps_journal else set()
+    if loop.keeps_name or needed:
         where.connection_file.unlink(missing_ok=True)
-        where.sweep(keep_blobs=rebuild.blobs_of(loop.machine))
+        where.sweep(keep_blobs=needed)
     else:
-        needed = rebuild.blobs_of(loop.machine) if loop.keeps_journal else set()
-        if needed:
-            where.sweep(keep_blobs=needed)  # of tasks in a journal that lies elsewhere
-            where.connection_file.unlink(missing_ok=True)
-        else:
-            where.remove()
+        where.remove()
 
 
 if __name__ == "__main__":

@@ -399,11 +399,16 @@ class Loop:
             log.warning("what runs could not be put on record as given back: %s", error)
 
     @property
-    def keeps_journal(self) -> bool:
-        """Whether what there is should still be there at the next start."""
+    def keeps_name(self) -> bool:
+        """Whether the next start of that name should go on with what there is."""
         state = self.machine.state
         worth_it = state.open_tasks > 0 or bool(state.dead_letters)
-        return not self.config.own_journal or self._keep or (self._signalled and worth_it)
+        return self._keep or (self._signalled and worth_it)
+
+    @property
+    def keeps_journal(self) -> bool:
+        """Whether the journal stays: one that somebody chose always does."""
+        return self.keeps_name or not self.config.own_journal
 
     def close(self) -> None:
         """Close the socket; last messages get a moment to leave."""

@@ -87,6 +87,24 @@ def test_a_start_goes_on_with_the_journal_of_the_last_master_and_says_so(
     assert journal in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("how", ["handle", "command"])
+def test_a_cluster_that_was_stopped_and_kept_remembers_its_journal(
+    up: Up, home: Path, gate: Path, journal: str, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = up(1, name="far", journal=journal)
+    task = cluster.submit(calls.wait_for, str(gate), 7).id
+    if how == "handle":
+        cluster.stop(keep=True)
+    else:
+        assert main(["stop", "far", "--keep"]) == 0
+    capsys.readouterr()
+
+    assert main(["list"]) == 0
+    assert shlex.quote(journal) in capsys.readouterr().out
+    gate.touch()
+    assert up(1, name="far").future(task).result(END_S) == 7
+
+
 def test_a_journal_without_tasks_is_told_of_as_well(
     up: Up, home: Path, journal: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,6 +144,23 @@ def test_a_start_with_another_journal_does_not_drop_what_is_open_in_the_last_one
     gate.touch()
     up(1, name="far", journal=journal)
     assert future.result(END_S) == 7
+
+
+@pytest.mark.parametrize("last", ["its own", "elsewhere"])
+def test_a_start_with_another_journal_does_not_drop_what_was_kept(
+    up: Up, home: Path, gate: Path, journal: str, last: str, tmp_path: Path
+) -> None:
+    cluster = up(1, name="far", journal=journal if last == "elsewhere" else None)
+    task = cluster.submit(calls.wait_for, str(gate), 7).id
+    cluster.stop(keep=True)
+
+    text = raised(
+        lambda: nbcluster.start(1, name="far", journal=tmp_path / "other.db"), ClusterError
+    )
+
+    assert "open tasks: 1" in text
+    gate.touch()
+    assert up(1, name="far").future(task).result(END_S) == 7
 
 
 def test_a_start_without_the_journal_of_the_last_master_says_what_can_be_done(
