@@ -96,8 +96,21 @@ def _dispatch(words: list[str]) -> int:
         verb = verb_of(name)
         flags = Flags(prog=f"nbcluster {name}", description=f"{_VERBS[name][1].capitalize()}.")
         verb.flags(flags)
-        return verb.run(flags.read(rest))
+        args = flags.read(rest)
+        try:
+            return verb.run(args)
+        except (NbclusterError, OSError) as error:
+            if getattr(args, "json", False) and not isinstance(error, BrokenPipeError):
+                _report(error)
+            raise
     return _without_verb(words)
+
+
+def _report(error: Exception) -> None:
+    """Print an error for a program to read."""
+    from nbcluster.cli.output import print_json
+
+    print_json({"error": {"type": type(error).__name__, "message": str(error)}})
 
 
 def verb_of(name: str) -> Verb:
@@ -126,4 +139,5 @@ def _without_verb(words: list[str]) -> int:
         return EXIT_USAGE
     found, rest = root.parse_known_args(words)
     # Flags stood before the verb: the same call, in the order in which verbs read it.
-    return _dispatch([found.verb, "--log-level", found.log_level or "WARNING", *rest])
+    level = ["--log-level", found.log_level] if found.log_level else []
+    return _dispatch([found.verb, *level, *rest])

@@ -85,7 +85,8 @@ class Flags(argparse.ArgumentParser):
 
     def json(self) -> None:
         """Add ``--json``."""
-        self.flag("--json", action="store_true", help="print JSON, for a program to read")
+        text = 'print JSON, for a program to read; a failure as {"error": {"type", "message"}}'
+        self.flag("--json", action="store_true", help=text)
 
     def words(self, dest: str, **settings: Any) -> None:
         """Add the positional that takes all words that are left, and those after ``--``."""

@@ -19,18 +19,20 @@ from nbcluster.cluster import remains
 from nbcluster.cluster.remains import is_abandoned, is_dead, is_kept
 from nbcluster.cluster.settings import DURABILITIES
 from nbcluster.cluster.start import start
-from nbcluster.errors import ClusterError
+from nbcluster.errors import ClusterError, OptionError
 from nbcluster.transport.journals import journal_elsewhere, start_command
 from nbcluster.transport.rundir import ClusterDir, cluster_dir
 
 _OPTIONS = (
     *("engines", "name", "group", "slots", "persist", "journal", "durability"),
     *("max_pending", "retention", "retention_tasks", "retention_bytes", "memory_limit"),
+    "log_level",
 )
 
 
 def start_flags(flags: Flags) -> None:
     """Add the flags of ``start``."""
+    flags.epilog = "-l also says what the cluster's processes write to their logs; default: INFO"
     add = flags.flag
     add("-n", "--engines", type=count, metavar="N", help="engines; default: 4, or as it had")
     add("--name", help="name of the cluster; default: default")
@@ -121,8 +123,7 @@ def stop_flags(flags: Flags) -> None:
 def run_stop(args: Namespace) -> int:
     """Stop a cluster, unless tasks are open and nobody said what becomes of them."""
     if args.cancel and (args.keep or args.drain):
-        print("nbcluster: --cancel drops what --keep and --drain keep", file=sys.stderr)
-        return 2
+        raise OptionError("--cancel drops what --keep and --drain keep")
     with redirect_stdout(sys.stderr) if args.json else nullcontext():
         report = _ended(args)
     if args.json:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from nbcluster.client import frames
-from nbcluster.client.client import Client
+from nbcluster.client.client import STATS_S, Client
 from nbcluster.client.future import Future
 from nbcluster.core.history import EVENT_COLUMNS, OFFSET_SHIFT, Follower
 from nbcluster.errors import ClusterTimeoutError, OptionError, OptionTypeError
@@ -210,9 +210,20 @@ class Tables:
         UnknownIdError
             If there is no such engine.
         ClusterTimeoutError
-            If it has not left in time. It still leaves after what it runs.
+            If it has not left in time. It still leaves after what it runs; what takes longer
+            than 25 s is given back and begins anew elsewhere, unless it is to run at most once.
         """
-        self._client.ask("drain", seconds("timeout", timeout), engine=text("engine", engine))
+        limit = seconds("timeout", timeout)
+        try:
+            self._client.ask("drain", limit, engine=text("engine", engine))
+        except ClusterTimeoutError:
+            table = self._client.ask("engines", timeout=STATS_S)
+            running = dict(zip(table["id"], table["running"], strict=True)).get(engine, 0)
+            raise ClusterTimeoutError(
+                f"engine {engine} has not left after {limit or 0:g} s: tasks that still run on it: "
+                f"{running}. It goes on draining, which cannot be undone, but scale() starts "
+                "another engine. Look with cluster.engines()"
+            ) from None
 
     def set_slots(self, n: int, group: str = "default", engine: str | None = None) -> None:
         """Have each engine of ``group``, or one, run ``n`` attempts at a time; 0 pauses it.

@@ -23,6 +23,7 @@ from nbcluster.cluster.remains import dead_remedy, is_abandoned, own_processes
 from nbcluster.errors import ClusterError, NbclusterError, OptionError
 from nbcluster.journal import info
 from nbcluster.transport.connection import Connection, read_connection
+from nbcluster.transport.paths import is_gone
 from nbcluster.transport.rundir import (
     MAX_SOCKET_PATH,
     ClusterDir,
@@ -221,8 +222,20 @@ def _answer(where: ClusterDir) -> Iterator[Finding]:
             yield Finding("answer", Grade.FAIL, f"{text}, and its disk is full", remedy)
         else:
             yield Finding("answer", Grade.OK, text)
+        journal = str(cluster._client.ask("info")["journal"])
+        if is_gone(journal):
+            yield _lost(where, journal)
     finally:
         cluster.close()
+
+
+def _lost(where: ClusterDir, journal: str) -> Finding:
+    text = (
+        f"the journal {journal} of cluster {where.name!r} was removed while it runs: what was "
+        "submitted to it does not survive its end, and it ends as soon as it notices"
+    )
+    remedy = f"nbcluster stop {where.name} --cancel, start it again, and submit what had not ended"
+    return Finding("journals", Grade.FAIL, text, remedy)
 
 
 def _clusters(where: ClusterDir) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 import pytest
 
 import nbcluster
@@ -166,6 +167,18 @@ def test_doctor_asks_the_cluster_whether_it_answers(name: str) -> None:
     assert [found["grade"] for found in answers] == ["ok"]
 
 
+def test_a_journal_that_was_removed_under_a_running_cluster_is_told(home: Path) -> None:
+    with started("bare", "-n", "0"):  # without engines its master does not notice
+        cluster_dir("bare").journal_file.unlink()
+
+        done = run("doctor", "bare", "--json")
+
+        (found,) = [f for f in json.loads(done.stdout) if f["check"] == "journals"]
+        assert (done.returncode, found["grade"]) == (1, "fail")
+        assert "was removed while it runs" in found["text"]
+        assert "nbcluster stop bare --cancel" in found["remedy"]
+
+
 # --------------------------------------------------------------------------- submit and tasks
 
 
@@ -274,6 +287,27 @@ def test_options_of_start_come_from_the_environment_too(home: Path) -> None:
         assert [engine["slots"] for engine in told("status")["engines"]] == [2]
     finally:
         assert run("stop").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("-l", "debug", "start"), ("--persist", "start"), ("start",)],
+    ids=" ".join,
+)
+def test_the_log_level_is_that_of_the_processes_of_the_cluster_too(
+    home: Path, words: tuple[str, ...]
+) -> None:
+    wanted = "DEBUG" if "-l" in words else "INFO"
+    try:
+        done = run(*words, "-n", "1", "--name", "loud", "--persist")
+        assert done.returncode == 0, done.stderr
+        with connected("loud") as cluster:
+            engine = psutil.Process(int(cluster.engines().pid.iloc[0])).cmdline()
+
+            assert engine[engine.index("--log-level") + 1] == wanted
+            assert cluster._client.ask("info")["log_level"] == wanted
+    finally:
+        run("stop", "loud", "--cancel")
 
 
 def test_executors_have_the_modules_and_variables_that_start_was_given(home: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 import nbcluster
 from nbcluster import Cluster
-from nbcluster.errors import ClusterConnectionError, InitializerError
+from nbcluster.errors import ClusterConnectionError, ClusterTimeoutError, InitializerError
 from nbcluster.master.sessions import MALFORMED_LIMIT
 from nbcluster.transport.connection import read_connection
 from nbcluster.transport.rundir import cluster_dir
@@ -50,6 +50,21 @@ def test_engines_of_a_group_that_was_scaled_are_started_again_by_the_next_master
     assert again.wait_for_engines(1, END_S, group="gpu") == 1
     assert again.engines().group.tolist().count("gpu") == 1
     assert again.options(group="gpu").submit(len, "ab").result(END_S) == 2
+
+
+def test_a_drain_that_takes_too_long_says_what_still_runs_and_goes_on(up: Up, gate: Path) -> None:
+    cluster = up(1)
+    future = cluster.submit(calls.wait_for, str(gate))
+    eventually(future.running)
+    (engine,) = cluster.engines().index
+
+    with pytest.raises(ClusterTimeoutError, match=rf"{engine} has not left after 0.3 s: .*: 1\."):
+        cluster.drain(engine, timeout=0.3)
+
+    assert cluster.engines().state.tolist() == ["draining"]
+    gate.touch()
+    future.result(END_S)
+    eventually(lambda: len(cluster.engines()) == 0)
 
 
 def test_an_engine_in_the_place_of_another_has_the_slots_that_were_set(up: Up) -> None:

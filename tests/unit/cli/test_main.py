@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -99,6 +100,28 @@ def test_what_cannot_be_meant_ends_with_2_before_anything_is_made(
 
     assert told in capsys.readouterr().err
     assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "kind"),
+    [
+        (["status", "nowhere"], 1, "ClusterConnectionError"),
+        (["tasks", "--failed", "--state", "running"], 2, "OptionError"),
+        (["stop", "--cancel", "--keep"], 2, "OptionError"),
+        (["journal", "info", "nowhere.db"], 1, "FileNotFoundError"),
+    ],
+    ids=str,
+)
+def test_a_program_reads_an_error_as_json_and_a_person_beside_it(
+    words: list[str], code: int, kind: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*words, "--json"]) == code
+
+    said = capsys.readouterr()
+    error = json.loads(said.out)["error"]
+    assert (error["type"], f"nbcluster: {error['message']}\n") == (kind, said.err)
+    assert cli.main(words) == code
+    assert capsys.readouterr() == ("", said.err)
 
 
 def test_an_engine_does_not_wait_in_a_directory_that_is_not_there(
