@@ -6,13 +6,21 @@ import errno
 import os
 import resource
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from nbcluster import errors
-from nbcluster.errors import ClusterConnectionError, ClusterError, JournalFullError, NbclusterError
+from nbcluster.core.model import EngineState
+from nbcluster.errors import (
+    ClusterConnectionError,
+    ClusterError,
+    ClusterTimeoutError,
+    JournalFullError,
+    NbclusterError,
+)
+from nbcluster.serial.pack import name_of
 from nbcluster.transport.rundir import ClusterDir
 
 #: Lines of the logs that are told of a start that failed.
@@ -76,6 +84,46 @@ def start_error(where: ClusterDir, code: int) -> NbclusterError:
     return ClusterError(
         f"the master of cluster {where.name!r} ended with code {code} before it was up"
         f"{last_lines(where)}"
+    )
+
+
+def late_engines(
+    where: ClusterDir,
+    count: int,
+    timeout: float,
+    engines: dict[str, list[Any]],
+    initializer: Callable[..., Any] | None,
+    memory_limit: int,
+) -> ClusterTimeoutError:
+    """Return the error with which a start ends whose engines were not ready in time.
+
+    Parameters
+    ----------
+    engines
+        The table of engines, as columns, at that moment.
+    initializer, memory_limit
+        What the executors were to call and may take: either is a likely cause.
+    """
+    starting = [
+        pid
+        for state, pid in zip(engines["state"], engines["executor_pid"], strict=True)
+        if state == EngineState.STARTING
+    ]
+    why = ""
+    if initializer is not None and any(starting):
+        why = (
+            f": the initializer {name_of(initializer)} is still running. Give the start a longer "
+            "timeout=, or the initializer less to do"
+        )
+    elif memory_limit and starting:
+        why = (
+            f": executors do not come up with memory_limit={memory_limit} "
+            f"({memory_limit / 2**20:.0f} MiB), which may be too little even for their start. "
+            "Give them more"
+        )
+    return ClusterTimeoutError(
+        f"cluster {where.name!r} had not all of its {count} engines ready within {timeout:g} s"
+        f"{why}{last_lines(where)}"
     )
 
 

@@ -20,7 +20,14 @@ from nbcluster.calls import initialize
 from nbcluster.client.cluster import Cluster
 from nbcluster.client.setups import set_up
 from nbcluster.cluster.connecting import attach, connect
-from nbcluster.cluster.failing import SweptError, in_words, last_lines, start_error, told_of_end
+from nbcluster.cluster.failing import (
+    SweptError,
+    in_words,
+    last_lines,
+    late_engines,
+    start_error,
+    told_of_end,
+)
 from nbcluster.cluster.owning import await_ending, masters, owner_fd, reap, take_in_dead
 from nbcluster.cluster.resuming import await_swept, with_last_journal
 from nbcluster.cluster.settings import start_options
@@ -245,16 +252,16 @@ def _is_running(where: ClusterDir, timeout: float) -> bool:
 def _await_engines(
     cluster: Cluster, where: ClusterDir, initializer: _Initializer, timeout: float
 ) -> None:
-    if initializer[0] is not None:
-        set_up(cluster._client, initialize, initializer, timeout)
-    # As many as it had, where nobody has said how many.
-    count = cluster._client.ask("info", timeout)["engines"]
+    ask = cluster._client.ask
+    info = ask("info", timeout)
+    count = info["engines"]  # as many as it had, where nobody has said how many
     try:
-        cluster._client.ask("wait_engines", timeout, count=count, group=None)
+        if initializer[0] is not None:
+            set_up(cluster._client, initialize, initializer, timeout)
+        ask("wait_engines", timeout, count=count, group=None)
     except ClusterTimeoutError:
-        raise ClusterTimeoutError(
-            f"cluster {where.name!r} had not all of its {count} engines ready within {timeout:g} s"
-            f"{last_lines(where)}"
+        raise late_engines(
+            where, count, timeout, ask("engines"), initializer[0], info["memory_limit"]
         ) from None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import dropwhile, islice
 from typing import Any, Final
 
+from nbcluster.calls import INITIALIZER
 from nbcluster.core.memo import Memo
 from nbcluster.core.model import TERMINAL, Engine, EngineState, State, Task
 from nbcluster.core.state import ClusterState
@@ -283,8 +284,12 @@ def _group_reason(state: ClusterState, task: Task) -> str:
     slots = sum(e.slots for e in active)
     if not slots:
         return f"paused: the engines of group {group!r} have 0 slots"
-    if not any(x.ready for e in active for x in e.executors.values()):
-        return f"the executors of group {group!r} are starting"
+    executors = [x for e in active for x in e.executors.values()]
+    if not any(x.ready for x in executors):
+        late = [s for s in state.setups if any(x.pid and x.setup < s.version for x in executors)]
+        is_initializing = any(s.names == INITIALIZER for s in late)
+        what = "running the initializer" if is_initializing else "starting"
+        return f"the executors of group {group!r} are {what}"
     ahead = len(state.queue_of(task))
     return f"{_all(slots, 'slot', group)} busy, {ahead} waiting"
 

@@ -217,7 +217,10 @@ class Intake:
         gone = self._shell.sessions.by_name.get(message.executor)
         if gone is not None:
             self._shell.sessions.close(gone)
-        log.info("executor %s: %s", message.executor, message.signal)
+        how = message.signal
+        if message.exit_code > 0 and not message.token:  # no task's error will tell why
+            how += f": {message.stderr.rpartition(chr(10))[2]}"
+        log.info("executor %s: %s", message.executor, how)
         self._shell.dead_executors.append(message.executor)
         batch.rare.append(
             e.ExecutorEnded(

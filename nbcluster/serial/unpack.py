@@ -66,6 +66,8 @@ class Unpacker:
         ------
         UnpicklableError
             If it cannot travel.
+        MemoryError
+            If there is no room to pickle it.
         SharedMemoryFullError
             If a large buffer does not fit.
         """
@@ -77,6 +79,8 @@ class Unpacker:
                 return payload, _NO_BLOBS
         try:
             written = write(value, Session(homeward=True), out_of_band=True)
+        except MemoryError:
+            raise
         except Exception as error:  # user code runs while its objects are pickled
             raise refuse("result", value, error) from error
         return to_payload(written, self._blobs)

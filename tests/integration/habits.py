@@ -271,6 +271,28 @@ def take_much(size: int) -> int:
     return len(bytearray(size))
 
 
+class Swelling:
+    """Takes so many bytes when it is unpickled."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __reduce__(self) -> Any:
+        return bytearray, (self.size,)
+
+
+class Hoarding:
+    """Takes much when it is pickled."""
+
+    def __reduce__(self) -> Any:
+        return bytes, (bytearray(2 << 30),)
+
+
+def read_inner(outer: Any, key: str) -> Any:
+    """Read from what lies in the proxy of a manager: a proxy of that manager again."""
+    return outer[0][key]
+
+
 def write_file_and_die(path: str) -> None:
     """Leave a file as half a result would be, and die."""
     with open(path, "wb") as file:

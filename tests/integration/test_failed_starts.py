@@ -73,6 +73,20 @@ def test_a_start_that_takes_too_long_leaves_nothing_and_tells_what_the_logs_say(
     eventually(lambda: left_of("slow") == [], END_S)  # an engine may have been at its birth
 
 
+def test_a_start_whose_executors_have_too_little_memory_names_the_limit(home: Path) -> None:
+    with pytest.raises(ClusterTimeoutError, match=r"memory_limit=1048576 \(1 MiB\)") as caught:
+        nbcluster.start(1, memory_limit=1 << 20, timeout=2)
+
+    assert "exit code 1: MemoryError" in str(caught.value)
+
+
+def test_a_start_whose_initializer_does_not_end_names_it(home: Path, tmp_path: Path) -> None:
+    never = str(tmp_path / "never")
+
+    with pytest.raises(ClusterTimeoutError, match="initializer wait_for is still running"):
+        nbcluster.start(1, initializer=calls.wait_for, initargs=(never, 0), timeout=2)
+
+
 def test_a_start_whose_journal_is_in_use_leaves_the_journal_alone(
     up: Up, home: Path, tmp_path: Path
 ) -> None:

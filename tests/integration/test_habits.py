@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -149,6 +150,34 @@ def test_a_task_that_wants_more_than_the_limit_gets_a_memory_error(up: Up) -> No
     assert isinstance(greedy.exception(END_S), MemoryError)
     assert modest.result(END_S) == 1 << 20
     assert (greedy.crashes, executor_of(cluster)) == (0, executor)
+
+
+def test_arguments_that_want_more_than_the_limit_are_a_memory_error(up: Up) -> None:
+    cluster = up(1, memory_limit=400 << 20)
+
+    greedy = cluster.submit(len, habits.Swelling(2 << 30))
+
+    assert isinstance(greedy.exception(END_S), MemoryError)
+    assert cluster.tasks().loc[greedy.id, "cause"] == "exception"
+
+
+def test_a_result_without_room_to_pickle_it_is_a_memory_error(up: Up) -> None:
+    cluster = up(1, memory_limit=400 << 20)
+
+    greedy = cluster.submit(habits.Hoarding)
+
+    assert isinstance(greedy.exception(END_S), MemoryError)
+
+
+# --------------------------------------------------------------------------- managers
+
+
+def test_a_proxy_that_a_managers_proxy_hands_out_can_be_read(up: Up) -> None:
+    cluster = up(1)
+    with multiprocessing.Manager() as manager:
+        outer = manager.list([manager.dict(x=1)])
+
+        assert cluster.submit(habits.read_inner, outer, "x").result(END_S) == 1
 
 
 # --------------------------------------------------------------------------- shared memory

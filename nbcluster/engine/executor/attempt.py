@@ -143,7 +143,8 @@ class Attempts:
                 return Outcome(run.task, run.token, Verdict.INTERRUPTED, started_at, took_s, b"")
         # What leaves a value's own ``__reduce__`` and is no ``Exception`` (``sys.exit``) was meant.
         is_exit = stage == _PACKING and not isinstance(error, Exception)
-        if stage == _CALLING or is_exit:
+        # Arguments for which there is no room are like anything else that the task wants.
+        if stage == _CALLING or is_exit or isinstance(error, MemoryError):
             return raised(run, started_at, took_s, error, self._unpacker, self.library.load)
         info = describe(error)
         if stage == _LOADING:

@@ -7,6 +7,7 @@ import pytest
 from nbcluster.calls import INITIALIZER, PATH
 from nbcluster.core import events as e
 from nbcluster.core.model import Definition
+from nbcluster.core.views import reason_of
 from tests.unit.core.story import Story, only, told
 
 NAMELESS = Definition("call", "call", b"code")
@@ -195,3 +196,13 @@ def test_a_directory_that_is_known_already_keeps_its_place_before_what_needs_it(
     add("/b")
 
     assert bound(story) == [(*PATH, "/a"), ("x",), (*PATH, "/b")]
+
+
+def test_a_task_waits_for_an_initializer_that_runs_and_says_so(story: Story) -> None:
+    initialize(story, b"a")
+    story.engine()
+    story.submit("t")
+
+    why = reason_of(story.state, story.machine.memo, story.task("t"))
+
+    assert why == "the executors of group 'default' are running the initializer"
