@@ -188,6 +188,15 @@ def check_callable(fn: Any, taker: str) -> None:
         raise OptionTypeError(f"{taker} takes a function or another callable, not {fn!r}")
 
 
+def check_no_key(options: CallOptions, taker: str) -> None:
+    """Raise if options for several tasks have a key."""
+    if options.key:
+        raise OptionError(
+            f"{taker} makes several tasks, and key={options.key!r} names one: submit each with a "
+            "key of its own, as cluster.options(key=...).submit(...)"
+        )
+
+
 def text(name: str, value: Any) -> str:
     """Return ``value`` if it is a string that can be stored and sent."""
     if not isinstance(value, str):

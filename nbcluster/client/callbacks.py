@@ -10,7 +10,9 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
-from typing import Final
+from concurrent.futures._base import LOGGER
+from contextlib import suppress
+from typing import Any, Final
 
 from nbcluster.client.interrupts import SignalSafeLock
 
@@ -18,6 +20,17 @@ log = logging.getLogger(__name__)
 
 #: Seconds a client that is closed waits for callbacks that run.
 END_S: Final = 30.0
+
+
+def call_all(callbacks: list[Callable[[Any], object]], future: object) -> None:
+    """Call the done callbacks of a future, each once however many threads do so."""
+    with suppress(IndexError):
+        while callbacks:
+            callback = callbacks.pop(0)
+            try:
+                callback(future)
+            except Exception:  # noqa: BLE001 - told as the standard library does
+                LOGGER.exception("exception calling callback for %r", future)
 
 
 class Callbacks:
@@ -42,6 +55,8 @@ class Callbacks:
 
     def begin(self) -> None:
         """Have the thread ready: in Python 3.12 none can begin once the program's end has."""
+        if self._thread is not None:
+            return  # without the lock, which would cost more than the rest of a future's callback
         with self._lock:
             if not self._closed:
                 self._begin()

@@ -17,7 +17,7 @@ from msgspec import structs
 from nbcluster.calls import pull_name, push_names
 from nbcluster.client.asking import ASK_S
 from nbcluster.client.client import Client
-from nbcluster.client.ending import ask_to_stop, cancel_open, end_with_master
+from nbcluster.client.ending import ask_to_stop, cancel_open, end_with_master, stop_on_interrupt
 from nbcluster.client.future import Future
 from nbcluster.client.mapping import Chunks, MapIterator, slots_of
 from nbcluster.client.remote import RemoteFunction
@@ -35,6 +35,7 @@ from nbcluster.options import (
     Options,
     call_options,
     check_callable,
+    check_no_key,
     seconds,
     shows_options,
     text,
@@ -59,6 +60,8 @@ class Cluster(Tables, concurrent.futures.Executor):
     name : str
         The cluster's name.
     """
+
+    _spared = 0  #: open tasks, the first ones, that a shutdown does not cancel
 
     def __init__(
         self,
@@ -200,11 +203,13 @@ class Cluster(Tables, concurrent.futures.Executor):
         Raises
         ------
         OptionError
-            If ``chunksize`` is less than 1 or ``timeout`` below 0, or ``fn`` cannot be called.
+            If ``chunksize`` is less than 1 or ``timeout`` below 0, ``fn`` cannot be called, or
+            ``key`` is set, which names one task.
         TimeoutError
             From the iterator, if a value has not come in time.
         """
         check_callable(fn, "map()")
+        check_no_key(self._options, "map()")
         if not iterables:
             raise OptionTypeError("map() must be given at least one iterable beside the function")
         timeout = seconds("timeout", timeout)
@@ -313,7 +318,7 @@ class Cluster(Tables, concurrent.futures.Executor):
         """End it, as ``concurrent.futures.Executor.shutdown``.
 
         A cluster that this process started, and that is not ``persist=True``, is stopped after
-        the open tasks of this client; any other is left.
+        the open tasks of this client, or once that wait is interrupted; any other is left.
 
         Parameters
         ----------
@@ -336,11 +341,18 @@ class Cluster(Tables, concurrent.futures.Executor):
             if wait and ending is not None:
                 ending.join()
             return
+        stop = self.stop if wait and self._owned else None
+        with stop_on_interrupt(self._client, self.name, stop):
+            self._shut_down(wait, cancel_futures)
+
+    def _shut_down(self, wait: bool, cancel_futures: bool) -> None:
+        ending = self._client.ending
         if self._owned:
             end_with_master(self._client)
         open_futures = self._client.open_futures()
-        if cancel_futures and open_futures:
-            open_futures = cancel_open(self._client, open_futures, owned=self._owned)
+        if cancel_futures and len(open_futures) > self._spared:
+            spared, others = open_futures[: self._spared], open_futures[self._spared :]
+            open_futures = spared + cancel_open(self._client, others, owned=self._owned)
         if not self._owned:
             self._end(open_futures if wait else [])
         elif not wait and ending is None:
@@ -359,7 +371,8 @@ class Cluster(Tables, concurrent.futures.Executor):
         for future in open_futures:
             await_end(self._client, future, None)
         if self._owned:
-            self.stop()
+            with contextlib.suppress(ClosedError):  # it was stopped meanwhile
+                self.stop()
         else:
             self.close()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from nbcluster.client.client import Client
     from nbcluster.client.future import Future
 
+log = logging.getLogger(__name__)
+
 _LOST: Final = "the master has ended while its cluster was shut down, and with it what was open"
 
 _UNSURE: Final = "the master has ended before it acknowledged the task; its journal may have it"
@@ -31,6 +36,29 @@ def end_with_master(client: Client) -> None:
         client.on_master_lost = lambda: client.on_end(MasterLostError(_LOST))
     if client.link.is_lost:
         client.on_master_lost()
+
+
+@contextmanager
+def stop_on_interrupt(
+    client: Client, name: str, stop: Callable[[], object] | None
+) -> Iterator[None]:
+    """Stop the cluster of that name, and say so, if a handler of a signal ends a wait in here."""
+    try:
+        yield
+    except NbclusterError:
+        raise
+    except BaseException:
+        if stop is not None:
+            count = len(client.open_futures())
+            log.warning(
+                "the shutdown of cluster %r was interrupted: it stops now, %d open task%s dropped",
+                name,
+                count,
+                " is" if count == 1 else "s are",
+            )
+            with suppress(NbclusterError):  # what was raised is worth more
+                stop()
+        raise
 
 
 def cancel_open(client: Client, futures: list[Future[Any]], *, owned: bool) -> list[Future[Any]]:

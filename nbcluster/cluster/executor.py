@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 import os
 import pickle
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, wait
 from typing import Any, TypeVar
 
 from nbcluster.calls import initialize
 from nbcluster.client.client import Client
 from nbcluster.client.cluster import Cluster
-from nbcluster.client.ending import cancel_open
 from nbcluster.client.future import Future
 from nbcluster.client.mapping import Chunks, MapIterator
 from nbcluster.client.setups import begin_set_up
@@ -32,7 +34,7 @@ from nbcluster.errors import (
     UnpicklableError,
 )
 from nbcluster.ids import random_id
-from nbcluster.options import MAX_WHOLE, check_callable, seconds, whole
+from nbcluster.options import MAX_WHOLE, check_callable, check_no_key, seconds, whole
 
 T = TypeVar("T")
 
@@ -89,10 +91,13 @@ class ClusterExecutor(Cluster):
             raise OptionTypeError(f"initargs= must be a tuple of arguments, not {initargs!r}")
         self._broken: str | bool = False
         self._workers = workers
+        # What runs is finished, as in the standard pools; so are those about to be run.
+        self._spared = workers
         self._is_shut_down = False
         name = random_id("executor-", 10)
         cluster = start(workers, name=name)
         super().__init__(cluster._client, name, owned=True, reap=cluster._reap)
+        self._room = int(self._client.ask("info")["max_pending"])  #: for open tasks; 0: no limit
         cluster._client.echo = _relay
         weak = weakref.WeakMethod(self._note_broken)
 
@@ -152,22 +157,42 @@ class ClusterExecutor(Cluster):
     ) -> Iterator[T]:
         """Run ``fn`` for each item and yield the values in order.
 
-        As with the standard pools everything is sent at once; ``chunksize`` is 1 by default.
+        As with the standard pools everything is sent before this returns; it waits where
+        ``max_pending`` of the cluster is reached. ``chunksize`` is 1 by default.
 
         Raises
         ------
         OptionError
-            If ``chunksize`` is less than 1 or ``timeout`` below 0, or ``fn`` cannot be called.
+            If ``chunksize`` is less than 1 or ``timeout`` below 0, ``fn`` cannot be called, or
+            ``key`` is set, which names one task.
         TimeoutError
-            From the iterator, if a value has not come ``timeout`` seconds after this call.
+            From the iterator, if a value has not come ``timeout`` seconds after this call. At
+            once, if there was no room for all by then.
         """
         check_callable(fn, "map()")
+        check_no_key(self._options, "map()")
         timeout = seconds("timeout", timeout)
         size = 1 if chunksize is None else whole("chunksize", chunksize, least=-MAX_WHOLE)
         if size < 1:
             raise OptionError("chunksize must be >= 1.")
-        chunks = Chunks(self.submit, fn, iterables, self._workers, size, timeout, eager=True)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        submit = functools.partial(self._submit_in_room, deadline)
+        chunks = Chunks(submit, fn, iterables, self._workers, size, timeout, eager=True)
         return MapIterator(chunks, is_kept=True)
+
+    def _submit_in_room(
+        self, deadline: float, fn: Callable[..., Any], /, *args: Any
+    ) -> Future[Any]:
+        """Submit, once fewer tasks are open than the cluster may hold."""
+        while 0 < self._room <= len(open_futures := self._client.open_futures()):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(
+                    "map() has found no room for all its items in time: the cluster holds as "
+                    "many open tasks as it may (max_pending)"
+                )
+            wait(open_futures, None if left == math.inf else left, FIRST_COMPLETED)
+        return self.submit(fn, *args)
 
     def __enter__(self) -> ClusterExecutor:
         return self
@@ -178,11 +203,7 @@ class ClusterExecutor(Cluster):
             return
         self._is_shut_down = True
         self._let_go.detach()
-        if cancel_futures:
-            # What runs is finished, as in the standard pools; so are those about to be run.
-            waiting = self._client.open_futures()[self._workers :]
-            cancel_open(self._client, waiting, owned=True)
-        super().shutdown(wait=wait)
+        super().shutdown(wait=wait, cancel_futures=cancel_futures)
 
 
 def _relay(ended: Ended) -> None:

@@ -43,9 +43,16 @@ def _bytes(value: Any) -> int:
 
 def _path(value: Any) -> str:
     try:
-        return os.fsdecode(value)
+        path = os.fsdecode(value)
     except TypeError:
         raise OptionTypeError(f"journal= must be a path, not {value!r}") from None
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise OptionError(f"journal= must be a path in UTF-8, not {value!r}") from None
+    if "\0" in path:
+        raise OptionError(f"journal= has a null character in it: {value!r}")
+    return path
 
 
 def _level(value: Any) -> str:
@@ -63,6 +70,13 @@ def _environment(value: Any) -> dict[str, str]:
         isinstance(k, str) and isinstance(v, str) for k, v in value.items()
     ):
         raise OptionTypeError("env= must be a dict of strings")
+    for variable, setting in value.items():
+        if not variable or "=" in variable or "\0" in variable + setting:
+            raise OptionError(f"env= cannot set {variable!r} to {setting!r}")
+        try:
+            os.fsencode(variable + setting)
+        except UnicodeEncodeError:
+            raise OptionError(f"env= has half a character in {variable!r}: {setting!r}") from None
     return dict(value)
 
 

@@ -323,6 +323,8 @@ def test_table_and_map_refuse_impossible_arguments(one: Cluster) -> None:
         one.map(len, ["a"], chunksize=0)
     with pytest.raises(OptionTypeError, match="n="):
         one.scale("two")  # type: ignore[arg-type]
+    with pytest.raises(nbcluster.OptionError, match="submit each with a key of its own"):
+        one.options(key="k").map(len, ["a"])
 
 
 # --------------------------------------------------------------------------- names and ids

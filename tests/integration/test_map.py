@@ -170,3 +170,42 @@ def test_an_endless_map_that_lacks_room_takes_no_more_than_others_do(narrow: Clu
 
     assert next(taken) < 20 * MAX_CHUNK
     eventually(lambda: len(narrow.tasks(state="open")) == 0)
+
+
+# --------------------------------------------------------------------------- stand-alone executor
+
+
+@pytest.fixture
+def crowded(monkeypatch: pytest.MonkeyPatch) -> Iterator[nbcluster.ClusterExecutor]:
+    """Return an executor whose cluster holds four open tasks at the most."""
+    monkeypatch.setenv("NBCLUSTER_MAX_PENDING", str(ROOM))
+    with nbcluster.ClusterExecutor(2) as executor:
+        yield executor
+
+
+def test_map_of_an_executor_waits_for_room_and_is_done_though_nobody_takes_its_values(
+    crowded: nbcluster.ClusterExecutor, tmp_path: Path
+) -> None:
+    assert list(crowded.map(calls.double, range(100))) == [2 * i for i in range(100)]
+    crowded.map(Path.touch, [tmp_path / str(n) for n in range(20)])
+    crowded.shutdown()
+
+    assert len(list(tmp_path.iterdir())) == 20
+
+
+def test_map_of_an_executor_that_finds_no_room_ends_at_its_timeout(
+    crowded: nbcluster.ClusterExecutor,
+) -> None:
+    others = fill(crowded)
+
+    with pytest.raises(TimeoutError, match="max_pending"):
+        crowded.map(calls.double, range(100), timeout=0.1)
+
+    crowded.cancel(others)
+
+
+def test_map_of_an_executor_takes_no_key(crowded: nbcluster.ClusterExecutor) -> None:
+    crowded.config(key="k")
+
+    with pytest.raises(nbcluster.OptionError, match="key="):
+        crowded.map(calls.double, range(2))

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -36,6 +37,7 @@ from tests.conftest import Up
 from tests.helpers import eventually, has_ended
 from tests.integration import calls
 from tests.integration.small_disk import run_on_a_small_disk
+from tests.integration.test_failed_starts import interrupt_when
 from tests.integration.test_faults import kill_master
 
 END_S: Final = 20.0
@@ -55,6 +57,72 @@ def stop_and_keep(cluster: Cluster) -> None:
     master = psutil.Process(int(cluster.stats()["master_pid"]))
     cluster.stop(keep=True)
     master.wait(END_S)
+
+
+# --------------------------------------------------------------------------- interrupted
+
+
+def is_in(*functions: str) -> bool:
+    """Return whether the main thread is in a function of one of these names."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    names = set()
+    while frame is not None:
+        names.add(frame.f_code.co_name)
+        frame = frame.f_back
+    return names.issuperset(functions)
+
+
+@pytest.mark.parametrize("is_told_before", [False, True])
+def test_a_shutdown_that_is_interrupted_stops_the_cluster_at_once(
+    up: Up, gate: Path, caplog: pytest.LogCaptureFixture, is_told_before: bool
+) -> None:
+    cluster = up(1)
+    futures = [cluster.submit(calls.wait_for, str(gate)) for _ in range(2)]
+    master = psutil.Process(int(cluster.stats()["master_pid"]))
+    if is_told_before:
+        cluster.shutdown(wait=False)
+
+    thread = interrupt_when(lambda: is_in("shutdown", "join" if is_told_before else "await_end"))
+    with pytest.raises(KeyboardInterrupt):
+        cluster.shutdown()
+    thread.join()
+
+    assert not master.is_running()
+    assert "was interrupted: it stops now, 2 open tasks are dropped" in caplog.text
+    assert [type(future.exception(0)) for future in futures] == [ClusterConnectionError] * 2
+    if cluster._client.ending is not None:
+        cluster._client.ending.join()  # its errors would fail the test
+
+
+def test_the_second_interrupt_of_a_stand_alone_executor_stops_its_cluster(gate: Path) -> None:
+    executor = nbcluster.ClusterExecutor(1)
+    first, second = (executor.submit(calls.wait_for, str(gate)) for _ in range(2))
+    master = psutil.Process(int(executor.stats()["master_pid"]))
+    eventually(first.running)
+
+    thread = interrupt_when(lambda: is_in("__exit__", "await_end"))
+    with pytest.raises(KeyboardInterrupt), executor:
+        raise KeyboardInterrupt
+    thread.join()
+
+    assert (first.state, second.state) == ("failed", "cancelled")
+    assert not master.is_running()
+
+
+def test_who_interrupts_the_shutdown_of_somebody_elses_cluster_leaves_it(
+    cluster: Cluster, gate: Path
+) -> None:
+    other = nbcluster.connect(cluster.name)
+    future = other.submit(calls.wait_for, str(gate), 5)
+
+    thread = interrupt_when(lambda: is_in("shutdown", "await_end"))
+    with pytest.raises(KeyboardInterrupt):
+        other.shutdown()
+    thread.join()
+
+    gate.touch()
+    assert future.result(END_S) == 5
+    other.close()
 
 
 # --------------------------------------------------------------------------- without waiting

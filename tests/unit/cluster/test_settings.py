@@ -28,7 +28,7 @@ from nbcluster.master.config import MasterConfig
         *(("engines", value) for value in ("4", 2.5, True, -1, [4])),
         *(("slots", value) for value in ("4", 2.5, True, -1)),
         *(("persist", value) for value in ("yes", 1)),
-        *(("journal", value) for value in (5, ["x"])),
+        *(("journal", value) for value in (5, ["x"], "j\0.db", "\udcff/j.db")),
         *(("retention", value) for value in ("x", -1, math.nan)),
         *(("retention_bytes", value) for value in ("x", -1, 0.5)),
         *(("memory_limit", value) for value in ("x", -1, 1)),
@@ -38,7 +38,7 @@ from nbcluster.master.config import MasterConfig
         *(("backend", value) for value in (5, "dusk")),
         *(("name", value) for value in (5, "a/b")),
         *(("group", value) for value in (5, "")),
-        *(("env", value) for value in (5, {1: 2})),
+        *(("env", value) for value in (5, {1: 2}, {"A": 1}, {1: "x"})),
     ],
 )
 def test_an_impossible_start_option_is_an_error_of_ours_that_names_it(
@@ -49,6 +49,18 @@ def test_an_impossible_start_option_is_an_error_of_ours_that_names_it(
 
     is_wrong_type = not isinstance(value, str | int | float) or isinstance(value, bool)
     assert not is_wrong_type or isinstance(caught.value, TypeError)
+
+
+@pytest.mark.parametrize(
+    "env", [{"A=B": "x"}, {"": "x"}, {"A\0": "x"}, {"A": "x\0"}, {"A": "\ud800"}, {"\ud800": "x"}]
+)
+def test_a_variable_that_no_process_can_have_is_refused(env: dict[str, str]) -> None:
+    with pytest.raises(OptionError, match="env="):
+        start_options(env=env)
+
+
+def test_a_variable_may_hold_bytes_that_are_no_text() -> None:
+    assert start_options(env={"A": "\udcff"}).env == {"A": "\udcff"}
 
 
 @pytest.mark.parametrize("option", ["engines", "slots"])
