@@ -15,6 +15,7 @@ from nbcluster.errors import (
     ClusterConnectionError,
     ClusterTimeoutError,
     JournalFullError,
+    MissingModuleError,
     TaskKeptError,
     UndecodableError,
 )
@@ -133,14 +134,17 @@ def own_stack(text: str, what: str, since_s: float | None) -> str:
     return f"{what} is inside C code that was called directly{since}: there is no Python frame"
 
 
-def explain_unreadable(error: BaseException) -> str:
-    """Return why the result of a task that has ended cannot be given, as half a sentence."""
+def unreadable(task: str, error: BaseException) -> UndecodableError:
+    """Return the error of a task that has ended, but whose result cannot be given."""
     if isinstance(error, BlobGoneError):
-        return (
+        why = (
             "ended, but its result is gone: it was released when the last future that held it was "
             "dropped, its cluster was stopped, or its file was removed; submit it again"
         )
-    return f"ended, but its result cannot be unpickled here: {error!r}"
+    else:
+        why = f"ended, but its result cannot be unpickled here: {error!r}"
+    cls = MissingModuleError if isinstance(error, ImportError) else UndecodableError
+    return cls(task, why)
 
 
 def as_unreadable(ended: Ended, error: UndecodableError) -> Ended:

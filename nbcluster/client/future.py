@@ -14,32 +14,31 @@ from concurrent.futures._base import (
     RUNNING,
 )
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from nbcluster.client.awaiting import await_on_loop
-from nbcluster.client.causes import add_remote
+from nbcluster.client.callbacks import call_all
 from nbcluster.client.explaining import (
     as_unreadable,
     explain_end,
     explain_loss,
     explain_open,
-    explain_unreadable,
     progress_text,
     stack,
 )
 from nbcluster.client.facts import Facts
 from nbcluster.client.guard import acquire_unless_abandoned
-from nbcluster.client.interrupts import SignalSafeRLock, is_of_handler
+from nbcluster.client.interrupts import SignalSafeRLock
+from nbcluster.client.opening import read
 from nbcluster.client.owner import Owner
 from nbcluster.client.silence import await_end
 from nbcluster.client.waiters import Waiters
 from nbcluster.core.model import Ended, Moved, State
 from nbcluster.errors import (
     ClusterConnectionError,
-    MissingModuleError,
     OptionError,
     UndecodableError,
-    from_code,
 )
 from nbcluster.options import number
 
@@ -173,13 +172,26 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
             self._open()
         return super().exception(0)
 
-    def _await_end(self, timeout: float | None) -> None:
+    def _ended_within(self, timeout: float | None) -> bool:
+        """Wait for the end, without an error if it does not come in time; return whether it did.
+
+        Parameters
+        ----------
+        timeout
+            In seconds; None: for ever.
+        """
         if timeout is not None:
             timeout = max(0.0, number("timeout", timeout, least=-math.inf))
             timeout = None if timeout == math.inf else timeout
+        if self._client is None:
+            concurrent.futures.wait([self], timeout)
+        elif not self.done():
+            await_end(self._client, self, timeout)
+        return self.done()
+
+    def _await_end(self, timeout: float | None) -> None:
         assert self._client is not None
-        await_end(self._client, self, timeout)
-        if not self.done():
+        if not self._ended_within(timeout):
             hint = "It goes on; its why() says what it waits for."
             if self._client.link.is_lost:
                 hint = self._client.lost_text()
@@ -194,22 +206,19 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
             if self._opened or self._ended is None:
                 return
             ended = self._ended
-            try:
-                if ended.state is State.SUCCEEDED:
-                    self._result = self._load(ended)
-                else:
-                    self._exception = self._error_of(ended)
-            except (Exception, SystemExit) as error:
-                if is_of_handler(error):
-                    raise  # the result is as it was
-                cls = MissingModuleError if isinstance(error, ImportError) else UndecodableError
-                self._exception = unreadable = cls(self.id, explain_unreadable(error))
-                if ended.state is State.SUCCEEDED:
-                    self._ended = ended = as_unreadable(ended, unreadable)
+            load = partial(self._client.load, ended, self._views)  # type: ignore[union-attr]
+            value, error, other = read(self.id, ended, load)
+            if self._opened:
+                return  # a handler of a signal has asked for it meanwhile
+            self._result, self._exception = value, error
+            if isinstance(error, UndecodableError) and ended.state is State.SUCCEEDED:
+                self._ended = ended = as_unreadable(ended, error)
             self._opened = True
             # The raw bytes are not needed any more.
             ended.payload = b""
             self._views = None
+        if other is not None:
+            raise other
 
     @property
     def _is_large(self) -> bool:
@@ -221,18 +230,6 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
     def _own_opening(self) -> threading.RLock:
         opening: threading.RLock = self.__dict__.setdefault("_opening", threading.RLock())
         return opening
-
-    def _load(self, ended: Ended) -> Any:
-        assert self._client is not None
-        return self._client.load(ended, self._views)
-
-    def _error_of(self, ended: Ended) -> BaseException:
-        own = not ended.payload
-        error = from_code(ended.code, tuple(ended.args)) if own else self._load(ended)
-        if not isinstance(error, BaseException):
-            return UndecodableError(self.id, f"ended with {type(error).__name__}, no exception")
-        add_remote(error, self._traceback_text)
-        return error
 
     @property
     def _traceback_text(self) -> str:
@@ -269,9 +266,16 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
             raise TypeError(
                 "asyncio.wait takes futures of asyncio only: give it asyncio.wrap_future(future)"
             )
-        if self._client is not None and not self.done():
-            self._client.callbacks.begin()
-        super().add_done_callback(fn)
+        if self._client is None or self.done():
+            super().add_done_callback(fn)
+            return
+        self._client.callbacks.begin()
+        # Without the lock, which keeps signals back and so costs more than all the rest: whoever
+        # ends it sets its state first and then looks here. Each is called once, since it is popped.
+        _ = self._condition
+        self._done_callbacks.append(fn)
+        if self.done():
+            self._invoke_callbacks()
 
     # ------------------------------------------------------------------ acting
 
@@ -392,11 +396,10 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
         condition.notify_all()
 
     def _invoke_callbacks(self) -> None:
-        invoke = super()._invoke_callbacks  # type: ignore[misc]
         if self._client is None:
-            invoke()
+            super()._invoke_callbacks()  # type: ignore[misc]
         elif self._done_callbacks:
-            self._client.callbacks.call(invoke)
+            self._client.callbacks.call(partial(call_all, self._done_callbacks, self))
 
     def _on_refused(self, error: BaseException) -> None:
         """Take in that the task was not accepted, or will never be heard of again."""

@@ -192,19 +192,6 @@ def defer(*, looks: bool = True) -> Deferral:
     return deferral
 
 
-def is_of_handler(error: BaseException) -> bool:
-    """Return whether a handler of a signal has raised it, and no code that it came upon."""
-    handlers = [handler for handler in map(_getsignal, _NUMBERS) if callable(handler)]
-    # A function and a method have it themselves; of another object, its class's ``__call__``.
-    codes = [getattr(h, "__code__", getattr(type(h).__call__, "__code__", None)) for h in handlers]
-    found = error.__traceback__
-    while found is not None:
-        if found.tb_frame.f_code in codes:
-            return True
-        found = found.tb_next
-    return False
-
-
 class SignalSafeLock:
     """A lock; while the main thread has it, no handler of a signal runs, which may need it."""
 

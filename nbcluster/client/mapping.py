@@ -241,18 +241,15 @@ class Chunks:
         self, seconds: float, chunk: _Chunk, future: Future[Any]
     ) -> list[Any] | None:
         """Return the values of ``chunk``; None if they are not there, or it must be sent again."""
-        was_done = future.done()
+        if not future._ended_within(seconds):
+            return None
         try:
-            values: list[Any] = future.result(seconds)
+            values: list[Any] = future.result(0)
         except BusyError:
             if chunk.refusal is None or self._submit is None:
                 raise
-        except TimeoutError:
-            if was_done:
-                raise  # it is the task's own
-        else:
-            return values
-        return None
+            return None
+        return values
 
     @property
     def _must_mind_others(self) -> bool:

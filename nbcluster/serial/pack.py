@@ -14,6 +14,7 @@ from weakref import ref
 from nbcluster.core.model import Definition
 from nbcluster.serial.blobs import INLINE_LIMIT, BlobStore
 from nbcluster.serial.culprit import refuse, refuse_large
+from nbcluster.serial.handlers import is_of_handler
 from nbcluster.serial.session import Session
 from nbcluster.serial.spaces import Prints, Values, fill
 from nbcluster.serial.stream import PLAIN, Written, read, to_definition, to_payload, write
@@ -134,6 +135,8 @@ class Packer:
         try:
             written = write(call, Session(), out_of_band=True)
         except Exception as error:  # user code runs while its objects are pickled
+            if is_of_handler(error):
+                raise
             raise refuse("argument", call, error) from error
         return to_payload(written, self._blobs)
 
@@ -148,6 +151,8 @@ class Packer:
         try:
             written = write(fn, Session(), out_of_band=False, stamped=True)
         except Exception as error:  # user code runs while its objects are pickled
+            if is_of_handler(error):
+                raise
             raise refuse(what, fn, error) from error
         if written.stream_size() > MAX_DEFINITION_BYTES:
             raise refuse_large(what, fn, written.stream_size(), MAX_DEFINITION_BYTES)

@@ -11,6 +11,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any, Final
 
+from nbcluster.serial.handlers import is_of_handler
 from nbcluster.serial.reducers import reduce
 from nbcluster.serial.session import Session
 
@@ -70,11 +71,15 @@ def attempt(act: Callable[[Make], Any]) -> Any:
         return act(FastPickler)
     except RecursionError:
         raise  # dill nests deeper still
-    except Exception as error:  # noqa: BLE001 - whatever a user's object raises while it is pickled
+    except Exception as error:  # whatever a user's object raises while it is pickled
+        if is_of_handler(error):
+            raise
         first = error
     try:
         return act(dill_pickler)
-    except Exception:  # noqa: BLE001 - as above
+    except Exception as error:
+        if is_of_handler(error):
+            raise
         raise first from None
 
 

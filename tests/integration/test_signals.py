@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -21,6 +22,7 @@ from nbcluster.client.future import LARGE_BYTES
 from nbcluster.client.interrupts import defer
 from nbcluster.errors import UndecodableError
 from tests.helpers import eventually
+from tests.integration import calls
 
 END_S: Final = 20.0
 
@@ -111,7 +113,23 @@ def test_a_handler_comes_at_once_while_a_large_result_is_unpickled(cluster: Clus
         assert not concurrent.futures.wait([future], END_S).not_done  # it has a lock
         with pytest.raises(UndecodableError):
             future.result(END_S)
-    assert seen == [signal.SIGUSR1]
+    assert set(seen) == {signal.SIGUSR1}
+
+
+def test_map_raises_what_a_handler_raises_though_it_is_a_timeout(
+    cluster: Cluster, gate: Path
+) -> None:
+    def handler(*_: object) -> None:
+        raise TimeoutError("mine")
+
+    values = cluster.map(calls.wait_for, [str(gate)], [7], timeout=END_S)
+    with handled_by(handler):
+        comes = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+        comes.start()
+        with pytest.raises(TimeoutError, match="mine"):
+            next(values)
+        comes.join()
+    gate.touch()
 
 
 def test_wait_for_what_is_no_future_keeps_no_signal_back(cluster: Cluster) -> None:

@@ -39,7 +39,7 @@ MAY_USE_SERIAL: Final = ("serial", "client", "cluster", "engine", "backends", "n
 MAY_CATCH_ALL: Final[dict[str, str]] = {
     "cli/output.py": "what shows a result is code of the user's",
     "client/callbacks.py": "callbacks are code of the user's, and one must not end all others",
-    "client/future.py": "unpickling a result runs code of the user's",
+    "client/opening.py": "unpickling a result runs code of the user's",
     "client/link.py": "one bad message must not end all receiving",
     "client/mapping.py": "the user's iterables run there; what they raise comes in its turn",
     "cluster/executor.py": "the program's streams may be objects of the user's",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -89,7 +90,14 @@ def late(*_: object) -> None:
     raise TimeoutError("mine")
 
 
-@pytest.mark.parametrize("handler", [late, Late(), Late().__call__])
+def late_once(*_: object) -> None:
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    raise TimeoutError("mine")
+
+
+@pytest.mark.parametrize(
+    "handler", [late, Late(), Late().__call__, functools.partial(late, "more"), late_once]
+)
 def test_what_a_handler_raises_while_a_result_is_unpickled_is_not_the_end_of_that(
     client: Client, handler: Any
 ) -> None:
@@ -107,6 +115,30 @@ def test_what_a_handler_raises_while_a_result_is_unpickled_is_not_the_end_of_tha
 
     assert future.result(0) is None
     signal.signal(signal.SIGUSR1, former)
+
+
+def test_a_handler_that_asks_for_the_result_that_is_unpickled_gets_the_same(
+    client: Client,
+) -> None:
+    future = client.submit(CallOptions(), len, ("ab",), {})
+    end = ended(future.id)
+    end.payload = pickle.dumps((Alarming(), ["value"]), 5)
+    client._on_updates(m.Updates(1, 0, [end], [], [], []))
+    seen: list[Any] = []
+
+    def handler(*_: object) -> None:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        seen.append(future.result(0))
+
+    former = signal.signal(signal.SIGUSR1, handler)
+    try:
+        value: Any = future.result(0)
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+
+    assert value == (None, ["value"])
+    assert [value] == seen
+    assert value is seen[0]
 
 
 def test_a_large_result_for_which_there_is_no_future_is_let_go(client: Client) -> None:

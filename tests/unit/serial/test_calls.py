@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing.process
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -190,6 +191,32 @@ def test_an_exit_while_pickling_is_not_swallowed(packer: Packer, unpacker: Unpac
         unpacker.dumps_result(Exits())
     with pytest.raises(SystemExit):
         packer.dumps_call((Exits(),), {})
+
+
+class Interrupted:
+    """While it is pickled, a signal comes."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        signal.raise_signal(signal.SIGUSR1)
+        return {}
+
+
+def test_what_a_handler_raises_while_arguments_are_pickled_comes_out(
+    packer: Packer,
+) -> None:
+    came: list[int] = []
+
+    def handler(number: int, _: object) -> None:
+        came.append(number)
+        raise TimeoutError("mine")
+
+    former = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(TimeoutError, match="mine"):
+            packer.dumps_call((Interrupted(),), {})
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+    assert len(came) == 1
 
 
 def test_a_lock_arrives_free_and_an_object_only_dill_knows_arrives(
