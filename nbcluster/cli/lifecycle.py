@@ -19,7 +19,7 @@ from nbcluster.cluster import remains
 from nbcluster.cluster.remains import is_abandoned, is_dead, is_kept
 from nbcluster.cluster.settings import DURABILITIES
 from nbcluster.cluster.start import start
-from nbcluster.errors import ClusterError, OptionError
+from nbcluster.errors import ClusterError, JournalFullError, OptionError
 from nbcluster.transport.journals import journal_elsewhere, start_command
 from nbcluster.transport.rundir import ClusterDir, cluster_dir
 
@@ -149,7 +149,10 @@ def _ended(args: Namespace) -> dict[str, Any]:
         mode = "drain" if args.drain else "now" if chosen else "ask"
         journal = cluster._client.ask("info")["journal"] if keep else ""
         if args.cancel and (waiting or running):  # in a journal of one's own they would stay
-            cluster._client.ask("cancel")
+            try:
+                cluster._client.ask("cancel")
+            except JournalFullError:
+                print("the disk is full: a journal of your own keeps the open tasks as they are")
         _stop(cluster, stats, mode, keep)
     print(f"cluster {cluster.name!r} has stopped")
     if journal:

@@ -173,24 +173,17 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
         return super().exception(0)
 
     def _ended_within(self, timeout: float | None) -> bool:
-        """Wait for the end, without an error if it does not come in time; return whether it did.
-
-        Parameters
-        ----------
-        timeout
-            In seconds; None: for ever.
-        """
-        if timeout is not None:
-            timeout = max(0.0, number("timeout", timeout, least=-math.inf))
-            timeout = None if timeout == math.inf else timeout
-        if self._client is None:
-            concurrent.futures.wait([self], timeout)
-        elif not self.done():
+        """Wait for the end, and return whether it has come in time."""
+        if timeout == math.inf:
+            timeout = None
+        if self._client is not None and not self.done():
             await_end(self._client, self, timeout)
         return self.done()
 
     def _await_end(self, timeout: float | None) -> None:
         assert self._client is not None
+        if timeout is not None:
+            timeout = max(0.0, number("timeout", timeout, least=-math.inf))
         if not self._ended_within(timeout):
             hint = "It goes on; its why() says what it waits for."
             if self._client.link.is_lost:

@@ -98,7 +98,8 @@ def end(where: ClusterDir, *, keep: bool | None) -> list[int]:
     return pids
 
 
-def refuse_open_tasks(where: ClusterDir) -> None:
+def refuse_open_tasks(where: ClusterDir, *, dead_letters: bool = False) -> None:
+    """Raise if the journal of a cluster without a master has open tasks, or these."""
     choose = (
         "Choose: --keep (all go on at the next start), --cancel (drop them), or go on with: "
         f"{start_command(where.name, journal_elsewhere(where))}"
@@ -106,9 +107,13 @@ def refuse_open_tasks(where: ClusterDir) -> None:
     elsewhere = journal_elsewhere(where)
     journal = Path(elsewhere) if elsewhere else where.journal_file
     if journal.exists():
-        count = info(journal)["open"]
-        if count:
-            raise ClusterError(f"cluster {where.name!r} has open tasks: {count}. {choose}")
+        found = info(journal)
+        if found["open"]:
+            text = f"cluster {where.name!r} has open tasks: {found['open']}. {choose}"
+            raise ClusterError(text)
+        if dead_letters and found["dead_letters"]:
+            text = f"cluster {where.name!r} has dead letters: {found['dead_letters']}. {choose}"
+            raise ClusterError(text)
     if not where.journal_file.exists() and any(where.blobs.glob("*")):
         raise ClusterError(
             f"The journal of cluster {where.name!r} lies elsewhere, and tasks in it may "

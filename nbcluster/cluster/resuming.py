@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from typing import Final
 
-from nbcluster.errors import ClusterError
+from nbcluster.errors import ClusterError, JournalError
 from nbcluster.options import StartOptions
 from nbcluster.transport.journals import journal_elsewhere
 from nbcluster.transport.rundir import ClusterDir
@@ -28,28 +28,32 @@ def with_last_journal(chosen: StartOptions, where: ClusterDir) -> StartOptions:
     last = "" if chosen.journal else journal_elsewhere(where)
     if last and not os.path.exists(last):
         raise ClusterError(
-            f"the last master of cluster {where.name!r} ended without notice, and its journal "
-            f"{last} is not there. Bring it back, or choose one with journal=, or drop the "
-            f"cluster in a shell: nbcluster stop {where.name} --cancel"
+            f"the journal of cluster {where.name!r} was {last}, which is not there. Bring it back, "
+            "or choose one with journal=, or drop the cluster in a shell: "
+            f"nbcluster stop {where.name} --cancel"
         )
     return replace(chosen, journal=last) if last else chosen
 
 
 def _refuse_another(journal: str, where: ClusterDir) -> None:
-    """Raise if the last master left open tasks in another journal than this one."""
-    last = journal_elsewhere(where) or str(where.journal_file)
+    """Raise if the last master left open tasks, or kept dead letters, in another journal."""
+    own = str(where.journal_file)
+    last = journal_elsewhere(where) or own
     if os.path.realpath(last) == os.path.realpath(journal) or not os.path.exists(last):
         return
     from nbcluster.cluster import remains  # as below
 
-    if remains.is_dead(where) or remains.is_kept(where):
-        try:
-            remains.refuse_open_tasks(where)
-        except ClusterError as error:
-            raise ClusterError(
-                f"{journal} is not the journal of the last master. {error}. The flags are those "
-                f"of: nbcluster stop {where.name}"
-            ) from None
+    is_kept = remains.is_kept(where)
+    if not (is_kept or remains.is_dead(where)):
+        return
+    try:
+        # Its own journal goes with the directory, at the end of the cluster that is to begin.
+        remains.refuse_open_tasks(where, dead_letters=is_kept and last == own)
+    except (ClusterError, JournalError) as error:
+        raise ClusterError(
+            f"{journal} is not the journal of the last master. {str(error).rstrip('.')}. The "
+            f"flags are those of: nbcluster stop {where.name}"
+        ) from None
 
 
 def await_swept(where: ClusterDir, timeout: float) -> None:

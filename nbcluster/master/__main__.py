@@ -229,7 +229,9 @@ def _serve(config: MasterConfig, loop: Loop, poller: select.poll) -> None:
 
 def _leave(where: ClusterDir, loop: Loop) -> None:
     loop.close()
-    needed = rebuild.blobs_of(loop.machine) if loop.keeps_journal else set()
+    needed: set[str] = set()
+    if loop.keeps_journal:
+        needed = rebuild.blobs_of(loop.machine, to_go_on=not loop.keeps_name)
     if loop.keeps_name or needed:
         where.connection_file.unlink(missing_ok=True)
         where.sweep(keep_blobs=needed)

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from nbcluster.core import records as r
 from nbcluster.core.machine import Machine
-from nbcluster.core.model import Definition, Task, Template
+from nbcluster.core.model import TERMINAL, Definition, Task, Template
 from nbcluster.core.restoring import restore_task
 from nbcluster.errors import InvariantError, JournalCorruptError
 from nbcluster.journal import Header, Journal
@@ -97,12 +97,16 @@ def header_of(machine: Machine) -> Header:
     return Header(main, {setup.version: setup.payload for setup in state.setups})
 
 
-def blobs_of(machine: Machine) -> set[str]:
-    """Return the names of the shared buffers that tasks and setups of the journal need."""
+def blobs_of(machine: Machine, *, to_go_on: bool = False) -> set[str]:
+    """Return the names of the shared buffers that tasks and setups of the journal need.
+
+    With ``to_go_on`` without those of ended tasks: nothing has to run with them.
+    """
     state = machine.state
     needed = {blob for setup in state.setups for blob in setup.blobs}
     for task in state.tasks.values():
-        needed.update(task.blobs, task.result_blobs)
+        if not to_go_on or task.state not in TERMINAL:
+            needed.update(task.blobs, task.result_blobs)
     return needed
 
 

@@ -163,6 +163,33 @@ def test_a_start_with_another_journal_does_not_drop_what_was_kept(
     assert up(1, name="far").future(task).result(END_S) == 7
 
 
+def test_a_start_with_another_journal_does_not_drop_dead_letters_that_were_kept(
+    up: Up, home: Path, tmp_path: Path
+) -> None:
+    cluster = up(1, name="far")
+    dead = cluster.submit(int, "for good")
+    assert isinstance(dead.exception(END_S), ValueError)
+    cluster.stop(keep=True)
+
+    text = raised(
+        lambda: nbcluster.start(1, name="far", journal=tmp_path / "other.db"), ClusterError
+    )
+
+    assert "dead letters: 1" in text
+    assert list(up(1, name="far").dead_letters().index) == [dead.id]
+
+
+def test_large_results_of_ended_tasks_keep_no_cluster_whose_owner_has_gone(
+    up: Up, home: Path, journal: str, tmp_path: Path
+) -> None:
+    cluster = up(1, name="far", journal=journal)
+    assert len(cluster.submit(bytes, 3_000_000).result(END_S)) == 3_000_000
+    cluster.shutdown()
+
+    assert not (home / "far").exists()
+    assert up(1, name="far", journal=tmp_path / "other.db").submit(len, "ab").result(END_S) == 2
+
+
 def test_a_start_without_the_journal_of_the_last_master_says_what_can_be_done(
     dead: Cluster, journal: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

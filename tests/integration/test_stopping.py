@@ -553,7 +553,8 @@ def test_stop_keep_says_what_is_kept_where_nothing_is_open(
 # --------------------------------------------------------------------------- a full disk
 
 ON_A_FULL_DISK: Final = """
-import contextlib, os, signal, sys, time, nbcluster
+import contextlib, os, signal, sys, time, nbcluster, psutil
+from nbcluster.cli import main
 from nbcluster.errors import JournalFullError
 from tests.helpers import eventually, has_ended
 from tests.integration import calls
@@ -577,18 +578,22 @@ for name, order in (("cancel", lambda: first.cancel()), ("scale", lambda: cluste
     try: print(f"{name}:", order())
     except JournalFullError as error: print(f"{name}:", error)
     except Exception as error: print(f"{name}: not as expected:", repr(error))
-master = cluster.stats()["master_pid"]
+master = psutil.Process(cluster.stats()["master_pid"])
 print("age:", cluster.stats()["age_s"])
-cluster.stop(mode="drain")
-eventually(lambda: not os.path.exists(f"/proc/{master}"), 20)
+with contextlib.redirect_stdout(sys.stderr):
+    code = main(["stop", cluster.name, "HOW"])
+eventually(lambda: has_ended(master), 20)
+print("exit code:", code)
 print("at once:", time.monotonic() - began < 8)
 """
 
 
+@pytest.mark.parametrize("how", ["--drain", "--cancel"])
 def test_on_a_full_disk_questions_are_answered_orders_refused_and_stop_works(
-    home: Path, tmp_path: Path
+    home: Path, tmp_path: Path, how: str
 ) -> None:
-    said, everything = run_on_a_small_disk(ON_A_FULL_DISK, tmp_path, "full")
+    program = ON_A_FULL_DISK.replace("HOW", how)
+    said, everything = run_on_a_small_disk(program, tmp_path, "full")
 
     for what in ("why first", "why second", "why at once"):
         assert "disk" in said.get(what, ""), everything
@@ -599,6 +604,7 @@ def test_on_a_full_disk_questions_are_answered_orders_refused_and_stop_works(
     assert "not as expected" not in everything, everything
     assert said.get("tables") == "['pending'] 1 True", everything
     assert (said.get("age"), said.get("at once")) == ("0.0", "True"), everything
+    assert said.get("exit code") == "0", everything
 
 
 OUR_OWN_ON_A_FULL_DISK: Final = """
