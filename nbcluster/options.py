@@ -22,6 +22,8 @@ from nbcluster.ids import check_name
 DELIVERIES: Final = ("at_least_once", "at_most_once")
 MAX_PRIORITY: Final = 1_000_000
 MAX_WHOLE: Final = 2**31 - 1
+#: Engines of a group, and slots of an engine: more is a slip, which would fill the machine.
+MAX_PROCESSES: Final = 1024
 
 
 class Backoff(msgspec.Struct, frozen=True, array_like=True):
@@ -173,6 +175,16 @@ def whole(name: str, value: Any, *, least: int) -> int:
     if result > MAX_WHOLE:
         raise OptionError(f"{name}= must be at most {MAX_WHOLE:,}, not {value!r}")
     return int(result)
+
+
+def processes(name: str, value: Any) -> int:
+    """Return ``value`` if it is a number of processes that a machine might hold."""
+    count = whole(name, value, least=0)
+    if count > MAX_PROCESSES:
+        raise OptionError(
+            f"{name}= must be at most {MAX_PROCESSES:,}, not {value!r}: each is a process, or two"
+        )
+    return count
 
 
 def seconds(name: str, value: Any, *, above: bool = False) -> float | None:

@@ -13,6 +13,7 @@ from nbcluster.cli.reaching import require_running
 from nbcluster.engine.options import EngineOptions
 from nbcluster.errors import ClusterConnectionError, OptionError
 from nbcluster.ids import check_name
+from nbcluster.options import processes
 from nbcluster.transport.rundir import FileLock, cluster_dir
 
 
@@ -41,7 +42,7 @@ def run_engine(args: Namespace) -> int:
     options = EngineOptions(
         connection=connection,
         groups=tuple(check_name(name, "group") for name in args.group.split(",") if name),
-        slots=args.slots,
+        slots=processes("slots", args.slots),
         imports=tuple(args.imports),
         log_level=args.log_level or "INFO",
         tells=True,

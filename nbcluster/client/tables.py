@@ -11,7 +11,7 @@ from nbcluster.client.future import Future
 from nbcluster.core.history import EVENT_COLUMNS, OFFSET_SHIFT, Follower
 from nbcluster.errors import ClusterTimeoutError, OptionError, OptionTypeError
 from nbcluster.ids import check_name
-from nbcluster.options import seconds, task_id, text, unknown_option, whole
+from nbcluster.options import processes, seconds, task_id, text, unknown_option, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,14 +153,14 @@ class Tables:
         Raises
         ------
         OptionError
-            If a number is below 0.
+            If a number is below 0 or above 1,024.
         ClusterTimeoutError
             If they are not ready after a minute.
         """
-        count = whole("n", n, least=0)
+        count = processes("n", n)
         check_name(group, "group")
         if slots is not None:
-            whole("slots", slots, least=0)
+            processes("slots", slots)
         self._client.ask("scale", count=count, group=group, slots=slots)
         self.wait_for_engines(count, 60.0, group=group)
 
@@ -235,7 +235,7 @@ class Tables:
         """
         if engine is not None:
             text("engine", engine)
-        count = whole("n", n, least=0)
+        count = processes("n", n)
         self._client.ask("slots", slots=count, group=check_name(group, "group"), engine=engine)
 
     def restart(self, timeout: float | None = 60.0) -> None:

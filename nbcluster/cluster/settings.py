@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from nbcluster.errors import OptionError, OptionTypeError
 from nbcluster.ids import check_name
-from nbcluster.options import StartOptions, flag, number, text, unknown_option, whole
+from nbcluster.options import StartOptions, flag, number, processes, text, unknown_option, whole
 
 DURABILITIES: Final = ("process", "power")
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -82,10 +82,10 @@ def _environment(value: Any) -> dict[str, str]:
 
 #: public name -> (field of StartOptions, check)
 _CHECKS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
-    "engines": ("engines", lambda v: whole("engines", v, least=0)),
+    "engines": ("engines", lambda v: processes("engines", v)),
     "name": ("name", check_name),
     "group": ("group", lambda v: check_name(v, "group")),
-    "slots": ("slots", lambda v: whole("slots", v, least=0)),
+    "slots": ("slots", lambda v: processes("slots", v)),
     "persist": ("persist", lambda v: flag("persist", v)),
     "journal": ("journal", _path),
     "durability": ("durability", lambda v: _choice("durability", v, DURABILITIES)),

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 #: Deaths within a minute after which a group's engines are not replaced any more.
 DEATHS_A_MINUTE: Final = 20
 _MINUTE_S: Final = 60.0
+#: Started in one go: meanwhile the master does nothing else, and each takes some milliseconds.
+AT_ONCE: Final = 8
 
 
 class Keeper:
@@ -58,6 +60,7 @@ class Keeper:
         self._config = config
         self._clock = clock
         self.retry_at = 0.0  #: when engines that died too fast are started again; 0: none did
+        self.has_more = False  #: to start, in the next turn
         self._connection_file = connection_file
         self._owner = owner
         self._poller = poller
@@ -94,15 +97,21 @@ class Keeper:
         return [e for e, g in self._groups.items() if g == group and e not in self.leaving]
 
     def replenish(self) -> None:
-        """Start engines until every group has as many as are wanted."""
+        """Start engines until every group has as many as are wanted, or it is time for a turn."""
         self.retry_at = 0.0
-        for group, count in self.wanted.items():
-            for _ in range(count - len(self.staying(group))):
-                if self._dying_too_fast():
-                    self.retry_at = self._clock.read() + _MINUTE_S
-                    log.error("engines die as soon as they start; more are started in a minute")
-                    return
-                self._start(group, self.slots_of(group))
+        self.has_more = False
+        missing = [
+            group
+            for group, count in self.wanted.items()
+            for _ in range(count - len(self.staying(group)))
+        ]
+        for group in missing[:AT_ONCE]:
+            if self._dying_too_fast():
+                self.retry_at = self._clock.read() + _MINUTE_S
+                log.error("engines die as soon as they start; more are started in a minute")
+                return
+            self._start(group, self.slots_of(group))
+        self.has_more = len(missing) > AT_ONCE
 
     def _dying_too_fast(self) -> bool:
         times = self._deaths
@@ -189,6 +198,7 @@ class Keeper:
     def stop_all(self, timeout_s: float, told: Container[str] = ()) -> None:
         """Wait for the engines that were ``told`` to end; kill the others, and who does not."""
         self.wanted.clear()
+        self.has_more = False
         deadline = time.monotonic() + timeout_s
         for fd, (engine, pid) in list(self._by_fd.items()):
             waiter = select.poll()

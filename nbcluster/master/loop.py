@@ -275,7 +275,7 @@ class Loop:
                 elif fd in others:
                     others[fd]()
             self.turn()
-            if 0 < self.keeper.retry_at <= self.now:
+            if self.keeper.has_more or 0 < self.keeper.retry_at <= self.now:
                 self.keeper.replenish()
             if self._stop_mode:
                 self._try_to_stop()
@@ -300,6 +300,8 @@ class Loop:
         self._clean_above = self.journal.log_records + BUSY_GROWTH
 
     def _wait_ms(self) -> float | None:
+        if self.keeper.has_more:
+            return 0.0
         if self._owed:
             return FULL_DISK_S * 1000
         due = self.machine.due(self.now)

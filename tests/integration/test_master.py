@@ -17,6 +17,7 @@ import pytest
 import nbcluster
 from nbcluster import Cluster
 from nbcluster.errors import ClusterConnectionError, ClusterTimeoutError, InitializerError
+from nbcluster.master.keeper import AT_ONCE
 from nbcluster.master.sessions import MALFORMED_LIMIT
 from nbcluster.transport.connection import read_connection
 from nbcluster.transport.rundir import cluster_dir
@@ -50,6 +51,14 @@ def test_engines_of_a_group_that_was_scaled_are_started_again_by_the_next_master
     assert again.wait_for_engines(1, END_S, group="gpu") == 1
     assert again.engines().group.tolist().count("gpu") == 1
     assert again.options(group="gpu").submit(len, "ab").result(END_S) == 2
+
+
+def test_more_engines_than_are_started_in_one_go_come_one_turn_after_the_other(up: Up) -> None:
+    cluster = up(0)
+
+    cluster.scale(AT_ONCE + 1)
+
+    assert cluster.stats()["engines"] == AT_ONCE + 1
 
 
 def test_a_drain_that_takes_too_long_says_what_still_runs_and_goes_on(up: Up, gate: Path) -> None:

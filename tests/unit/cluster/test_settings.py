@@ -25,8 +25,8 @@ from nbcluster.master.config import MasterConfig
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        *(("engines", value) for value in ("4", 2.5, True, -1, [4])),
-        *(("slots", value) for value in ("4", 2.5, True, -1)),
+        *(("engines", value) for value in ("4", 2.5, True, -1, [4], 1025)),
+        *(("slots", value) for value in ("4", 2.5, True, -1, 1025)),
         *(("persist", value) for value in ("yes", 1)),
         *(("journal", value) for value in (5, ["x"], "j\0.db", "\udcff/j.db")),
         *(("retention", value) for value in ("x", -1, math.nan)),
