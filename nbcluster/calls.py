@@ -52,4 +52,6 @@ def pull_name(name: str) -> Any:
     try:
         return vars(sys.modules["__main__"])[name]
     except KeyError:
-        raise NameError(f"name {name!r} is not defined on this engine") from None
+        raise NameError(
+            f"name {name!r} is not defined on this engine; push() binds names on all of them"
+        ) from None

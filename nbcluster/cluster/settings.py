@@ -50,6 +50,8 @@ def _path(value: Any) -> str:
         path.encode()
     except UnicodeEncodeError:
         raise OptionError(f"journal= must be a path in UTF-8, not {value!r}") from None
+    if not path:
+        raise OptionError("journal= must be a path, not empty; None: in the cluster's directory")
     if "\0" in path:
         raise OptionError(f"journal= has a null character in it: {value!r}")
     return path

@@ -326,6 +326,8 @@ def test_table_and_map_refuse_impossible_arguments(one: Cluster) -> None:
         one.scale("two")  # type: ignore[arg-type]
     with pytest.raises(nbcluster.OptionError, match="submit each with a key of its own"):
         one.options(key="k").map(len, ["a"])
+    with pytest.raises(nbcluster.OptionError, match=r"run\(\) .* key='k'"):
+        one.options(key="k").run(len, "a")
 
 
 # --------------------------------------------------------------------------- names and ids

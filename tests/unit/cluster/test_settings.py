@@ -28,7 +28,7 @@ from nbcluster.master.config import MasterConfig
         *(("engines", value) for value in ("4", 2.5, True, -1, [4], 1025)),
         *(("slots", value) for value in ("4", 2.5, True, -1, 1025)),
         *(("persist", value) for value in ("yes", 1)),
-        *(("journal", value) for value in (5, ["x"], "j\0.db", "\udcff/j.db")),
+        *(("journal", value) for value in (5, ["x"], "", "j\0.db", "\udcff/j.db")),
         *(("retention", value) for value in ("x", -1, math.nan)),
         *(("retention_bytes", value) for value in ("x", -1, 0.5)),
         *(("memory_limit", value) for value in ("x", -1, 1)),
