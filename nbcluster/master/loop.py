@@ -45,10 +45,13 @@ TURN: Final = 64
 IDLE_S: Final = 0.02
 IDLE_PORTION: Final = 300
 #: Under load it may grow: a record that is cleaned late is often of a task that was forgotten, and
-#: costs little. Bounded by this many records, which are those of more tasks than are retained, and
-#: by so many for each task there is, since at a restart they are applied again.
+#: costs little. Bounded, since it is applied again at a restart, by this many records, which are
+#: those of more tasks than are retained,
 LONG_LOG: Final = 400_000
-LONG_LOG_PER_TASK: Final = 2
+#: and by so many more for each open task beyond these: a long queue would be cleaned in vain, as
+#: most of its tasks have ended and are forgotten before the log of their submission is due.
+LONG_QUEUE: Final = 100_000
+LONG_LOG_PER_TASK: Final = 12
 #: While it is longer, a portion is cleaned each time that nearly as much has come.
 BUSY_PORTION: Final = 8_000
 BUSY_GROWTH: Final = 6_000
@@ -285,7 +288,8 @@ class Loop:
                 self._clean(IDLE_PORTION)
 
     def _log_is_long(self) -> bool:
-        limit = max(LONG_LOG, LONG_LOG_PER_TASK * len(self.machine.state.tasks))
+        queued = max(0, self.machine.state.open_tasks - LONG_QUEUE)
+        limit = LONG_LOG + LONG_LOG_PER_TASK * queued
         return self.journal.log_records > max(limit, self._clean_above)
 
     def _clean(self, portion: int) -> None:
