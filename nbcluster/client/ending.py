@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from nbcluster.client.interrupts import defer
 from nbcluster.errors import (
     ClosedError,
     ClusterConnectionError,
@@ -50,14 +51,15 @@ def stop_on_interrupt(
     except BaseException:
         if stop is not None:
             count = len(client.open_futures())
+            # It must not be begun in vain: another signal would leave the cluster running.
+            with defer(), suppress(NbclusterError):  # what was raised is worth more
+                stop()
             log.warning(
-                "the shutdown of cluster %r was interrupted: it stops now, %d open task%s dropped",
+                "the shutdown of cluster %r was interrupted: it stopped, %d open task%s dropped",
                 name,
                 count,
                 " is" if count == 1 else "s are",
             )
-            with suppress(NbclusterError):  # what was raised is worth more
-                stop()
         raise
 
 

@@ -46,12 +46,12 @@ class Everywhere:
             The first one that ``fn`` raised on an engine.
         """
         check_callable(fn, "run()")
+        check_no_key(self._options, "run()")
         return self._run(None, fn, *args, **kwargs)
 
     def _run(
         self, deadline: float | None, fn: Callable[..., T], /, *args: Any, **kwargs: Any
     ) -> dict[str, T]:
-        check_no_key(self._options, "run()")
         futures: dict[str, Future[T]] = {}
         try:
             table = self._client.ask("engines")  # no DataFrame: to load pandas takes a second
@@ -124,4 +124,5 @@ class Everywhere:
         """
         limit = seconds("timeout", timeout)
         deadline = None if limit is None else time.monotonic() + limit
+        check_no_key(self._options, "pull()")
         return self._run(deadline, pull_name, text("name", name))

@@ -196,22 +196,28 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
         """Unpickle what the task ended with."""
         # Signals are handled meanwhile: it runs code of the user's, and may take long.
         with self._own_opening if self._is_large else _opening:
-            if self._opened or self._ended is None:
+            if self._is_open() or self._ended is None:
                 return
             ended = self._ended
             load = partial(self._client.load, ended, self._views)  # type: ignore[union-attr]
-            value, error, other = read(self.id, ended, load)
-            if self._opened:
-                return  # a handler of a signal has asked for it meanwhile
-            self._result, self._exception = value, error
-            if isinstance(error, UndecodableError) and ended.state is State.SUCCEEDED:
-                self._ended = ended = as_unreadable(ended, error)
-            self._opened = True
-            # The raw bytes are not needed any more.
-            ended.payload = b""
-            self._views = None
-        if other is not None:
-            raise other
+            value, error, raised = read(self.id, ended, load)
+            is_reread = self._is_open()  # a handler of a signal has asked for it meanwhile
+            is_unreadable = False
+            if not is_reread:
+                self._result, self._exception = value, error
+                if isinstance(error, UndecodableError):
+                    is_unreadable = True
+                    if ended.state is State.SUCCEEDED:
+                        self._ended = ended = as_unreadable(ended, error)
+                self._opened = True
+                # The raw bytes are not needed any more.
+                ended.payload = b""
+                self._views = None
+        if raised is not None and (is_reread or not is_unreadable):
+            raise raised
+
+    def _is_open(self) -> bool:
+        return self._opened
 
     @property
     def _is_large(self) -> bool:

@@ -15,7 +15,7 @@ from nbcluster.serial.handlers import is_of_handler
 def read(
     task: str, ended: Ended, load: Callable[[], Any]
 ) -> tuple[Any, BaseException | None, BaseException | None]:
-    """Return value and error of a task that has ended, and what else is to be raised.
+    """Return value and error of a task that has ended, and what was raised when it was first read.
 
     What a handler raises while the value is unpickled, which runs code of the user's, says nothing
     about the value: unlike what is wrong with that, it does not come again.
@@ -40,7 +40,7 @@ def read(
     except (Exception, SystemExit) as again:
         if is_of_handler(again):
             raise
-        return None, unreadable(task, first), None
+        return None, unreadable(task, first), first
 
 
 def _read(task: str, ended: Ended, load: Callable[[], Any]) -> tuple[Any, BaseException | None]:

@@ -157,8 +157,8 @@ class ClusterExecutor(Cluster):
     ) -> Iterator[T]:
         """Run ``fn`` for each item and yield the values in order.
 
-        As with the standard pools everything is sent before this returns; it waits where
-        ``max_pending`` of the cluster is reached. ``chunksize`` is 1 by default.
+        As with the standard pools everything is sent before this returns; it waits where it has
+        as many tasks open as the cluster takes (``max_pending``). ``chunksize`` is 1 by default.
 
         Raises
         ------

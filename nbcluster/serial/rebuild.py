@@ -119,17 +119,6 @@ def local(state: dict[str, Any]) -> threading.local:
     return made
 
 
-def inherited_proxy(key: bytes, make: Any, args: tuple[Any, ...]) -> Any:
-    """Return a proxy of a manager, in a process that has the key of the sender from here on.
-
-    As a child of the sender has it: proxies inside of proxies come without a key.
-    """
-    from multiprocessing import process
-
-    process.current_process().authkey = key
-    return make(*args)
-
-
 def static(kind: Any, inner: Any, state: dict[str, Any]) -> Any:
     """Return a ``staticmethod`` or ``classmethod``."""
     made = kind(inner)

@@ -53,7 +53,7 @@ def reduce(obj: Any, session: Session, dump: Dump) -> Any:
     if not isinstance(obj, _SPECIAL):
         managers = sys.modules.get("multiprocessing.managers")
         if managers is not None and isinstance(obj, managers.BaseProxy):
-            return _manager_proxy(obj, session, managers)
+            return _manager_proxy(obj, managers)
         return NotImplemented
     if isinstance(obj, type):
         return _class(obj, session, dump)
@@ -261,17 +261,12 @@ def _proxy(obj: Any, session: Session, dump: Dump) -> Any:
     return types.MappingProxyType, (get_referents(obj)[0],)
 
 
-def _manager_proxy(obj: Any, session: Session, managers: ModuleType) -> Any:
+def _manager_proxy(obj: Any, managers: ModuleType) -> Any:
     """As a proxy of a manager is sent to a child of its process, which has the key already."""
     if type(obj).__reduce__ is not managers.BaseProxy.__reduce__:
         return NotImplemented
     make, (kind, token, serializer, options) = obj.__reduce__()
-    key = bytes(obj._authkey)
-    args = kind, token, serializer, options | {"authkey": key}
-    # Not on the way home: the process there keeps its own key, which its children have.
-    if not session.homeward and key == managers.process.current_process().authkey:
-        return rebuild.inherited_proxy, (key, make, args)
-    return make, args
+    return make, (kind, token, serializer, options | {"authkey": bytes(obj._authkey)})
 
 
 def _weak_mapping(obj: Any, session: Session, dump: Dump) -> Any:

@@ -288,11 +288,6 @@ class Hoarding:
         return bytes, (bytearray(2 << 30),)
 
 
-def read_inner(outer: Any, key: str) -> Any:
-    """Read from what lies in the proxy of a manager: a proxy of that manager again."""
-    return outer[0][key]
-
-
 def write_file_and_die(path: str) -> None:
     """Leave a file as half a result would be, and die."""
     with open(path, "wb") as file:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
@@ -167,17 +166,6 @@ def test_a_result_without_room_to_pickle_it_is_a_memory_error(up: Up) -> None:
     greedy = cluster.submit(habits.Hoarding)
 
     assert isinstance(greedy.exception(END_S), MemoryError)
-
-
-# --------------------------------------------------------------------------- managers
-
-
-def test_a_proxy_that_a_managers_proxy_hands_out_can_be_read(up: Up) -> None:
-    cluster = up(1)
-    with multiprocessing.Manager() as manager:
-        outer = manager.list([manager.dict(x=1)])
-
-        assert cluster.submit(habits.read_inner, outer, "x").result(END_S) == 1
 
 
 # --------------------------------------------------------------------------- shared memory

@@ -88,7 +88,7 @@ def test_a_shutdown_that_is_interrupted_stops_the_cluster_at_once(
     thread.join()
 
     assert not master.is_running()
-    assert "was interrupted: it stops now, 2 open tasks are dropped" in caplog.text
+    assert "was interrupted: it stopped, 2 open tasks are dropped" in caplog.text
     assert [type(future.exception(0)) for future in futures] == [ClusterConnectionError] * 2
     if cluster._client.ending is not None:
         cluster._client.ending.join()  # its errors would fail the test

@@ -6,6 +6,7 @@ import functools
 import pickle
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from nbcluster.client import client as module
 from nbcluster.client.client import Client
+from nbcluster.client.ending import stop_on_interrupt
 from nbcluster.client.future import Future
 from nbcluster.core.model import Definition, Ended, State
 from nbcluster.errors import DependencyError, UnknownIdError
@@ -117,8 +119,9 @@ def test_what_a_handler_raises_while_a_result_is_unpickled_is_not_the_end_of_tha
     signal.signal(signal.SIGUSR1, former)
 
 
+@pytest.mark.parametrize("raises", [False, True])
 def test_a_handler_that_asks_for_the_result_that_is_unpickled_gets_the_same(
-    client: Client,
+    client: Client, raises: bool
 ) -> None:
     future = client.submit(CallOptions(), len, ("ab",), {})
     end = ended(future.id)
@@ -129,16 +132,38 @@ def test_a_handler_that_asks_for_the_result_that_is_unpickled_gets_the_same(
     def handler(*_: object) -> None:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         seen.append(future.result(0))
+        if raises:
+            raise TimeoutError("mine")
 
     former = signal.signal(signal.SIGUSR1, handler)
     try:
-        value: Any = future.result(0)
+        with pytest.raises(TimeoutError, match="mine") if raises else nullcontext():
+            future.result(0)
     finally:
         signal.signal(signal.SIGUSR1, former)
 
+    value: Any = future.result(0)
     assert value == (None, ["value"])
     assert [value] == seen
     assert value is seen[0]
+
+
+def test_a_second_signal_does_not_keep_an_interrupted_shutdown_from_stopping(
+    client: Client,
+) -> None:
+    done: list[str] = []
+
+    def stop() -> None:
+        signal.raise_signal(signal.SIGUSR1)
+        done.append("stopped")
+
+    former = signal.signal(signal.SIGUSR1, late)
+    try:
+        with pytest.raises(TimeoutError, match="mine"), stop_on_interrupt(client, "c", stop):
+            raise KeyboardInterrupt
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+    assert done == ["stopped"]
 
 
 def test_a_large_result_for_which_there_is_no_future_is_let_go(client: Client) -> None:

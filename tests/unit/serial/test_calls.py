@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing.process
 import os
 import signal
 import subprocess
@@ -246,16 +245,3 @@ def test_importing_it_loads_neither_numpy_nor_pandas_nor_dill(module: str) -> No
     )
 
     assert done.stdout.strip() == "[]"
-
-
-def test_a_managers_proxy_in_a_result_leaves_the_key_of_who_reads_it(
-    packer: Packer, unpacker: Unpacker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    process = multiprocessing.process.current_process()
-    with multiprocessing.Manager() as manager:
-        shared = manager.dict(x=1)
-        payload, blobs = unpacker.dumps_result(shared)
-        monkeypatch.setitem(process._config, "authkey", b"another")  # type: ignore[attr-defined]
-
-        assert packer.loads(payload, blobs)["x"] == 1
-        assert process.authkey == b"another"
