@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures._base import FINISHED, PENDING, RUNNING
+from typing import Any, Final
 
 from nbcluster.client.owner import Owner
 from nbcluster.core.model import Ended, Moved, State
 from nbcluster.errors import TaskKeptError
+from nbcluster.wire.shown import SHOWN_STREAM, Shown, decode
+
+#: Bytes that are kept of what a task that runs has written, of each stream.
+OUTPUT_LIMIT: Final = 1 << 20
 
 
 class Facts:
@@ -18,6 +24,8 @@ class Facts:
     _moved: Moved | None  #: the latest news of it
     _ended: Ended | None  #: the last news of it
     _output: dict[int, bytearray] | None
+    _shown: list[Shown]
+    _watchers: tuple[Callable[[Any], None], ...]
     _state: str
     _exception: BaseException | None
 
@@ -92,3 +100,34 @@ class Facts:
                 self._client.take_in()
             written = bytes((self._output or {}).get(stream, b""))
         return written.decode("utf-8", "replace")
+
+    # ------------------------------------------------------------------ what it writes and shows
+
+    def _on_output(self, stream: int, offset: int, data: bytes) -> None:
+        """Take in a piece of what the running attempt writes or shows."""
+        if stream == SHOWN_STREAM:
+            if offset == len(self._shown):
+                self._shown.append(decode(data))
+        else:
+            if self._output is None:
+                self._output = {1: bytearray(), 2: bytearray()}
+            kept = self._output[stream]
+            if offset <= len(kept) < OUTPUT_LIMIT:
+                kept[offset:] = data
+        self._tell_watchers()
+
+    def _watch(self, fn: Callable[[Any], None]) -> Callable[[], None]:
+        """Have ``fn(future)`` called at all news; return what ends that.
+
+        In the thread that receives: it must be quick, and neither wait nor raise.
+        """
+        self._watchers = (*self._watchers, fn)
+
+        def end() -> None:
+            self._watchers = tuple(watcher for watcher in self._watchers if watcher is not fn)
+
+        return end
+
+    def _tell_watchers(self) -> None:
+        for watcher in self._watchers:
+            watcher(self)

@@ -41,6 +41,7 @@ from nbcluster.errors import (
     UndecodableError,
 )
 from nbcluster.options import number
+from nbcluster.wire.shown import Shown
 
 T = TypeVar("T")
 
@@ -52,7 +53,6 @@ LARGE_BYTES = 16_384
 _OVER = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
 
 #: Output of a running task that is kept for ``stdout`` and ``stderr``, in bytes for each.
-OUTPUT_LIMIT = 1 << 20
 
 #: What waiters of the standard library are told.
 _TOLD: dict[State | None, str] = {
@@ -102,6 +102,8 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
         self._opened = False  #: the payload was unpickled into ``_result`` or ``_exception``
         self._views: list[memoryview] | None = None  #: of its blobs, until it is opened
         self._output: dict[int, bytearray] | None = None
+        self._shown: list[Shown] = []  #: by the last attempt
+        self._watchers: tuple[Callable[[Any], None], ...] = ()
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
@@ -351,18 +353,12 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
             self._moved is not None and self._moved.attempts != news.attempts
         ):
             self._output = None  # of an earlier attempt
+            self._shown = []
         self._moved = news
         with self._held():
             if self._state in (PENDING, RUNNING):
                 self._state = RUNNING if news.state is State.RUNNING else PENDING
-
-    def _on_output(self, stream: int, offset: int, data: bytes) -> None:
-        """Take in a piece of what the running attempt writes."""
-        if self._output is None:
-            self._output = {1: bytearray(), 2: bytearray()}
-        kept = self._output[stream]
-        if offset <= len(kept) < OUTPUT_LIMIT:
-            kept[offset:] = data
+        self._tell_watchers()
 
     def _on_ended(self, news: Ended) -> None:
         """Take in the end of the task; only the first one counts."""
@@ -376,6 +372,7 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
                 self._ended = news
                 self._output = None
                 self._state = FINISHED
+                self._tell_watchers()
                 return
         with self._held() as condition:
             if self._state in (CANCELLED_AND_NOTIFIED, FINISHED):
@@ -384,6 +381,7 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
             self._end(condition, CANCELLED_AND_NOTIFIED if is_cancelled else FINISHED)
         self._output = None
         self._invoke_callbacks()
+        self._tell_watchers()
 
     def _end(self, condition: threading.Condition, state: str) -> None:
         """Tell whoever waits. Needs the condition."""
@@ -408,6 +406,7 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
             self._exception, self._opened = error, True
             self._end(condition, FINISHED)
         self._invoke_callbacks()
+        self._tell_watchers()
 
     def _disown(self, error: BaseException) -> None:
         """Fail in silence: in a fork, who waits for it and the callbacks are the parent's."""

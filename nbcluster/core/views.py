@@ -100,7 +100,8 @@ def duration_of(task: Task, now: float) -> float | None:
     return max(0.0, task.finished_at - task.started_at) if task.finished_at else None
 
 
-def _progress_of(task: Task) -> float | None:
+def progress_of(task: Task) -> float | None:
+    """Return the share that is done, 0 to 1, as far as is known."""
     if task.state is State.SUCCEEDED:
         return 1.0
     progress = task.progress
@@ -122,7 +123,7 @@ def task_row(state: ClusterState, memo: Memo, task: Task, now: float) -> tuple[A
         options.group,
         engine_of(task.executor) if started else "",
         options.priority,
-        _progress_of(task),
+        progress_of(task),
         task.submitted_at,
         task.started_at if started else None,
         task.finished_at or None,

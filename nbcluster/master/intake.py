@@ -245,7 +245,7 @@ class Intake:
     def _output(self, session: Session, message: m.Output, batch: e.Batch) -> None:
         by_token = {
             token: task
-            for engine in (self._shell.machine.state.engines.get(session.name),)
+            for engine in (self._shell.machine.state.engines.get(engine_of(session.name)),)
             if engine is not None
             for x in engine.executors.values()
             for token, task in x.leases.items()

@@ -26,10 +26,12 @@ from nbcluster.errors import (
 )
 from nbcluster.journal import Journal
 from nbcluster.master import outbox, rebuild
-from nbcluster.master.asks import FULL_DISK, READ_ONLY, Answer, answer_to, scale
+from nbcluster.master.asks import READ_ONLY, answer_to, scale
 from nbcluster.master.config import MasterConfig
+from nbcluster.master.feeds import Feeds
 from nbcluster.master.intake import Intake
 from nbcluster.master.keeper import Keeper
+from nbcluster.master.questions import FULL_DISK, Answer
 from nbcluster.master.sender import Sender
 from nbcluster.master.sessions import Session, Sessions
 from nbcluster.transport.connection import Connection
@@ -87,6 +89,7 @@ class Loop:
         self.turns = 0
         self.stale_results = 0
         self.dead_executors: list[str] = []  #: of which shared buffers may be left
+        self.feeds = Feeds()
         self.stacks: dict[int, str | None] = {}  #: stacks asked for, and those that came
         self.sessions = Sessions(connection)
         self.sender = Sender(router, self.sessions)
@@ -185,6 +188,7 @@ class Loop:
             self.dead_executors = []
 
     def _note(self, step: e.Step) -> None:
+        self.feeds.note(step.records, self.now)
         if step.stale:
             self.stale_results += len(step.stale)
             log.info("%d results of lost leases were dropped", len(step.stale))

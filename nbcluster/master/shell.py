@@ -10,6 +10,7 @@ from nbcluster.core.machine import Machine
 from nbcluster.core.model import Task
 from nbcluster.journal import Journal
 from nbcluster.master.config import MasterConfig
+from nbcluster.master.feeds import Feeds
 from nbcluster.master.keeper import Keeper
 from nbcluster.master.sender import Sender
 from nbcluster.master.sessions import Session, Sessions
@@ -30,6 +31,7 @@ class Shell(Protocol):
     sessions: Sessions
     sender: Sender
     dead_executors: list[str]
+    feeds: Feeds
     stacks: dict[int, str | None]
 
     @property

@@ -162,7 +162,10 @@ class Revoked(Struct, tag=42, array_like=True):
 
 
 class Output(Struct, tag=43, array_like=True):
-    """Pieces of what running attempts write: token, 1 or 2, offset in the attempt, bytes."""
+    """Pieces of what running attempts write: token, 1 or 2, offset in the attempt, bytes.
+
+    An executor sends those of the third stream itself: see `wire.shown`.
+    """
 
     chunks: list[tuple[int, int, int, bytes]]
 
@@ -234,7 +237,7 @@ class Reply(Struct, tag=111, array_like=True):
 
 
 class OutputNews(Struct, tag=112, array_like=True):
-    """Pieces of output of running tasks: task, attempt, 1 or 2, offset, bytes."""
+    """Pieces of output of running tasks: task, attempt, 1, 2 or 3, offset, bytes."""
 
     chunks: list[tuple[str, int, int, int, bytes]]
 
@@ -321,7 +324,7 @@ class Setup(Struct, tag=161, array_like=True):
 Hello = ClientHello | EngineHello | ExecutorHello
 FromClient = Submit | Ask | Watch | Release | Taken | Bye
 FromEngine = Beat | ExecutorDied | Revoked | Output | Drained | DrainWanted | Stack | Bye
-FromExecutor = Finished | SetupDone | Bye
+FromExecutor = Finished | SetupDone | Output | Bye
 ToClient = Welcome | Refusal | GreetAgain | Updates | Reply | OutputNews | NotTaken | Closing
 ToEngine = Welcome | Refusal | GreetAgain | Kill | Revoke | SetSlots | Restart | StackWanted | Leave
 ToExecutor = Welcome | Refusal | GreetAgain | Runs | Setup

@@ -20,9 +20,11 @@ from typing import Final
 
 from nbcluster.core.model import Outcome, Run
 from nbcluster.current import CurrentTask, provide_current
+from nbcluster.displays import provide_show
 from nbcluster.engine.connecting import PYTHON, VERSION, MasterLink
 from nbcluster.engine.executor.attempt import Attempts
 from nbcluster.engine.executor.birth import ExecutorOptions, end_group
+from nbcluster.engine.executor.showing import Showing
 from nbcluster.engine.executor.streams import Streams
 from nbcluster.engine.executor.surroundings import Interrupts, Surroundings
 from nbcluster.errors import MalformedError
@@ -272,6 +274,7 @@ class Executor:
             known = self._link.connection
             unpacker = Unpacker(BlobStore(known.blobs, owner, known.make_blobs))
             self._attempts = Attempts(unpacker, self._interrupts, self._surroundings, self._streams)
+            provide_show(Showing(self._attempts, self._streams, self._send_beside).show)
 
     def _hello(self, connection: Connection) -> m.ExecutorHello:
         return m.ExecutorHello(
@@ -301,6 +304,14 @@ class Executor:
         if run is None:
             return None
         return CurrentTask(run.task, run.name, run.attempt, run.token, self._page.report)
+
+    def _send_beside(self, frame: bytes) -> bool:
+        """Send what user code gives us, in whichever thread; as in `_flush`, only while it runs."""
+        with self._lock:
+            if not (self._interrupts.armed and self._link.welcomed):
+                return False
+            self._link.send(frame)
+            return True
 
     def _accompany(self) -> None:
         """Be the companion; see the top of this module."""
