@@ -9,7 +9,8 @@ from typing import Final
 
 from nbcluster.cli.flags import Flags, Verb
 from nbcluster.cli.output import print_json
-from nbcluster.cluster.doctor import Finding, Grade, examine
+from nbcluster.cluster.doctor import examine
+from nbcluster.cluster.findings import Finding, Grade
 
 _COLOURS: Final = {Grade.OK: "32", Grade.WARN: "33", Grade.FAIL: "31"}
 

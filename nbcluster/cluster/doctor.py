@@ -11,14 +11,14 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 import psutil
 
 import nbcluster
+from nbcluster.cluster.findings import Finding, Grade
+from nbcluster.cluster.frontend import notebook_packages, widget_halves
 from nbcluster.cluster.remains import dead_remedy, is_abandoned, own_processes
 from nbcluster.errors import ClusterError, NbclusterError, OptionError
 from nbcluster.journal import info
@@ -53,24 +53,6 @@ _NEEDED: Final = {
 }
 
 
-class Grade(StrEnum):
-    """How bad a finding is."""
-
-    OK = "ok"
-    WARN = "warn"  #: something is odd, and nothing fails for it now
-    FAIL = "fail"  #: a cluster cannot work like this
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The outcome of one check."""
-
-    check: str
-    grade: Grade
-    text: str
-    remedy: str = ""  #: what to do, if there is something to do
-
-
 def examine(name: str = "default") -> list[Finding]:
     """Return what all checks find. It changes nothing.
 
@@ -84,7 +66,8 @@ def examine(name: str = "default") -> list[Finding]:
         *(_python, _packages, _home, _directory, _socket_path, _space, _processes_watched),
         *(_open_files, _answer, _clusters, _abandoned, _orphans, _journals),
     )
-    return [finding for check in checks for finding in check(where)]
+    found = [finding for check in checks for finding in check(where)]
+    return [*found, *notebook_packages(), *widget_halves()]
 
 
 # --------------------------------------------------------------------------- installation

@@ -14,7 +14,8 @@ import pytest
 from nbcluster.cli import main
 from nbcluster.cli.doctoring import lines_of
 from nbcluster.cluster import doctor, remains
-from nbcluster.cluster.doctor import Finding, Grade, examine
+from nbcluster.cluster.doctor import examine
+from nbcluster.cluster.findings import Finding, Grade
 from nbcluster.cluster.remains import belongs_to
 from nbcluster.errors import ClusterError, OptionError
 from nbcluster.journal import Journal
