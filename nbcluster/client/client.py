@@ -129,6 +129,7 @@ class Client:
         call = known[0] if known else self._call(definition, options)
         name = f"{self.id}-{next(self._numbers)}"
         future: Future[Any] = Future(self, name, options.name or definition.name)
+        future._retries_allowed = options.task.retries
         after: tuple[str, ...] = ()
         if options.after:
             after, future._failed_before = sort_out(self, options.after)

@@ -13,6 +13,8 @@ from nbcluster.client.asking import ASK_S
 from nbcluster.client.client import Client
 from nbcluster.client.ending import ask_to_stop, cancel_open, end_with_master, stop_on_interrupt
 from nbcluster.client.everywhere import Everywhere
+from nbcluster.client.faces import cluster_html, cluster_text
+from nbcluster.client.farewell import say_farewell
 from nbcluster.client.future import Future
 from nbcluster.client.mapping import Chunks, MapIterator, slots_of
 from nbcluster.client.remote import RemoteFunction
@@ -306,6 +308,7 @@ class Cluster(Everywhere, Tables, concurrent.futures.Executor):
         return self._stop(mode, keep=keep)
 
     def _stop(self, mode: str, *, keep: bool = False, timeout: float = ASK_S) -> dict[str, Any]:
+        say_farewell(self._client)
         answer = ask_to_stop(self._client, mode, timeout, keep=keep, owned=self._owned)
         if answer["stopped"]:
             self._client.await_end(60.0)
@@ -315,6 +318,7 @@ class Cluster(Everywhere, Tables, concurrent.futures.Executor):
 
     def close(self) -> None:
         """Leave the cluster; it goes on. Open futures of this object fail with `ClosedError`."""
+        say_farewell(self._client)
         self._client.close()
 
     def __reduce__(self) -> Any:
@@ -332,19 +336,22 @@ class Cluster(Everywhere, Tables, concurrent.futures.Executor):
         with contextlib.suppress(NbclusterError):  # what was raised is worth more
             self.shutdown(cancel_futures=True)
 
-    def __repr__(self) -> str:
-        what = f"{type(self).__name__} {self.name!r}"
+    def _counts(self) -> dict[str, Any] | str:
+        """Return the master's counters, or in words why there are none."""
         if self._client.is_closed:
-            return f"<{what} closed>"
+            return "closed"
         try:
-            s = self._client.ask("stats", timeout=2.0)
+            return dict(self._client.ask("stats", timeout=2.0))
         except (ClosedError, NbclusterError) as error:
-            return f"<{what} not reachable: {error}>"
-        engines = f"{s['engines']} engine{'' if s['engines'] == 1 else 's'}"
-        return (
-            f"<{what} {engines} | {s['pending']} pending "
-            f"{s['running']} running {s['succeeded']} succeeded {s['failed']} failed>"
-        )
+            return f"not reachable: {error}"
+
+    def __repr__(self) -> str:
+        return self._repr_mimebundle_()["text/plain"]
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        counts, what = self._counts(), f"{type(self).__name__} {self.name!r}"
+        text = counts if isinstance(counts, str) else cluster_text(counts)
+        return {"text/plain": f"<{what} {text}>", "text/html": cluster_html(what, counts)}
 
     @property
     def directory(self) -> Path:

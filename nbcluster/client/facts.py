@@ -28,6 +28,7 @@ class Facts:
     _watchers: tuple[Callable[[Any], None], ...]
     _state: str
     _exception: BaseException | None
+    _retries_allowed: float = 0  #: as far as is known here
 
     @property
     def state(self) -> str:

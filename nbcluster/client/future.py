@@ -24,9 +24,9 @@ from nbcluster.client.explaining import (
     explain_end,
     explain_loss,
     explain_open,
-    progress_text,
     stack,
 )
+from nbcluster.client.faces import future_html, future_text, printable
 from nbcluster.client.facts import Facts
 from nbcluster.client.guard import acquire_unless_abandoned
 from nbcluster.client.interrupts import SignalSafeRLock
@@ -51,8 +51,6 @@ _birth = threading.Lock()
 _opening = threading.RLock()
 LARGE_BYTES = 16_384
 _OVER = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
-
-#: Output of a running task that is kept for ``stdout`` and ``stderr``, in bytes for each.
 
 #: What waiters of the standard library are told.
 _TOLD: dict[State | None, str] = {
@@ -201,8 +199,7 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
             if self._is_open() or self._ended is None:
                 return
             ended = self._ended
-            load = partial(self._client.load, ended, self._views)  # type: ignore[union-attr]
-            value, error, raised = read(self.id, ended, load)
+            value, error, raised = read(self.id, ended, partial(self._load, ended))
             is_reread = self._is_open()  # a handler of a signal has asked for it meanwhile
             is_unreadable = False
             if not is_reread:
@@ -217,6 +214,10 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
                 self._views = None
         if raised is not None and (is_reread or not is_unreadable):
             raise raised
+
+    def _load(self, ended: Ended) -> Any:
+        assert self._client is not None
+        return self._client.load(ended, self._views)
 
     def _is_open(self) -> bool:
         return self._opened
@@ -367,11 +368,11 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
             # What is stopped tells nothing more, so what it wrote is what has come.
             news.stdout, news.stderr = bytes(self._output[1]), bytes(self._output[2])
         with _birth:
-            if self._own_condition is None and not is_cancelled:
+            if self._own_condition is None:
                 # Nobody waits and nobody wants to be called: who comes later finds it ended.
                 self._ended = news
                 self._output = None
-                self._state = FINISHED
+                self._state = CANCELLED_AND_NOTIFIED if is_cancelled else FINISHED
                 self._tell_watchers()
                 return
         with self._held() as condition:
@@ -417,18 +418,7 @@ class Future(Facts, concurrent.futures.Future[T], Generic[T]):
     def __repr__(self) -> str:
         if self._client is None:
             return super().__repr__()
-        state = self.state
-        name = self.name or self.id
-        text = f"<Future {name if name.isprintable() else ascii(name)}: {state}"
-        duration = self.duration
-        if duration is not None:
-            text += f" {duration:.1f} s"
-        if self.engine:
-            text += f" on engine {self.engine}"
-        if self.attempts > 1:
-            text += f", attempt {self.attempts}"
-        if self.crashes:
-            text += f", crashes: {self.crashes}"
-        if state == "running" and self._moved is not None:
-            text += progress_text(self._moved.progress, ", ")
-        return text + ">"
+        return f"<Future {printable(self.name or self.id)}: {future_text(self)}>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": future_html(self)}

@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import suppress
 from itertools import islice
@@ -48,6 +48,14 @@ def slots_of(client: Client) -> int:
     return max(1, int(client.last_stats.get("slots", SLOTS)))
 
 
+def _length(iterable: Iterable[Any]) -> float:
+    """Return how many items there are; infinite, if that is not known."""
+    try:
+        return len(iterable) if isinstance(iterable, Sized) else math.inf
+    except Exception:  # noqa: BLE001 - it has no length after all, and none is needed
+        return math.inf
+
+
 class Submitter(Protocol):
     """Submits a call with the options of the map."""
 
@@ -57,10 +65,11 @@ class Submitter(Protocol):
 class _Chunk:
     """Some items of a map; ``future`` is None while the cluster has no room for it."""
 
-    __slots__ = ("future", "items", "over_before")
+    __slots__ = ("future", "items", "over_before", "size")
 
     def __init__(self, items: list[tuple[Any, ...]], future: Future[Any], over: int) -> None:
         self.items = items
+        self.size = len(items)
         self.future: Future[Any] | None = future
         self.over_before = over  #: chunks that were over when it was sent
 
@@ -126,6 +135,8 @@ class Chunks:
         self._retry_s = 0.0
         self._again_at = 0.0  #: when to try without one of ours having ended
         self._over = 0  #: chunks whose values were yielded
+        self._items_over = 0  #: items in them
+        self._total = min(map(_length, iterables))
         self._refusals = 0  #: in a row
         self._exhausted = False
         self._failure: Exception | None = None  #: of the iterables; raised after what came before
@@ -203,7 +214,8 @@ class Chunks:
             values = self._await_first()
             chunk = self._under_way.popleft()
             assert chunk.future is not None
-            self._learn(chunk.future, len(chunk.items))
+            self._learn(chunk.future, chunk.size)
+            self._items_over += chunk.size
             del chunk  # what was yielded is the caller's alone, also while we are suspended
             self._over += 1
             self._refusals = 0
@@ -277,6 +289,21 @@ class Chunks:
             f"the next value has not come within {self._timeout:g} s of the call of map(); {what}"
         )
 
+    @property
+    def counts(self) -> tuple[int, float]:
+        """Items that are done, and of how many: infinite, as long as that is not known."""
+        chunks, over = self._under_way.copy(), self._items_over
+        sent = over + sum(chunk.size for chunk in chunks)
+        ended = sum(c.size for c in chunks if self._is_over(c))
+        return over + ended, sent if self._exhausted else self._total
+
+    def _is_over(self, chunk: _Chunk) -> bool:
+        """Whether it has ended, or was refused and is not sent again."""
+        future = chunk.future
+        if future is None or not future.done():
+            return False
+        return future._ended is not None or self._submit is None
+
     def drop(self) -> None:
         """Have what is on its way cancelled. Called by the garbage collector too: takes no lock."""
         while self._under_way:
@@ -308,6 +335,7 @@ class MapIterator(Iterator[Any]):
         self._chunks = chunks
         self._values = chunks.values()
         self._is_kept = is_kept
+        self._is_over = False
 
     def __next__(self) -> Any:
         self._is_kept = False
@@ -319,7 +347,13 @@ class MapIterator(Iterator[Any]):
 
     def close(self) -> None:
         """Take no more values."""
+        self._is_over = True
         self._chunks.drop()
+
+    @property
+    def _counts(self) -> tuple[int, float, bool]:
+        """Items that are done, of how many, and whether no more will be."""
+        return *self._chunks.counts, self._is_over
 
     def __del__(self) -> None:
         if not self._is_kept:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _PAGE = 5_000
-_STATES = ("pending", "running", "retrying", "succeeded", "failed", "cancelled", "open", "done")
+STATES = ("pending", "running", "retrying", "succeeded", "failed", "cancelled", "open", "done")
 
 
 def columns(
@@ -63,8 +63,8 @@ class Tables:
         OptionError
             If there is no such state (the nearest one is named), or ``limit`` is below 0.
         """
-        if state is not None and text("state", state) not in _STATES:
-            raise unknown_option(state, _STATES, "state")
+        if state is not None and text("state", state) not in STATES:
+            raise unknown_option(state, STATES, "state")
         left = whole("limit", limit, least=0) if limit is not None else None
         return frames.frame(columns(self._client, "tasks", left, state=state))
 
