@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from nbcluster.cluster.start import start
     from nbcluster.current import CurrentTask, current_task
     from nbcluster.errors import NbclusterError, PermanentFailure
+    from nbcluster.notebook import load_ipython_extension, unload_ipython_extension
+    from nbcluster.notebook.progress import progress
     from nbcluster.options import Backoff
 
 #: What is public, and the module each name is taken from at its first use: importing nbcluster
@@ -37,7 +39,10 @@ _HOMES = {
     "clusters": "cluster.known",
     "connect": "cluster.connecting",
     "current_task": "current",
+    "load_ipython_extension": "notebook",
+    "progress": "notebook.progress",
     "start": "cluster.start",
+    "unload_ipython_extension": "notebook",
 }
 
 __all__ = [
@@ -52,7 +57,10 @@ __all__ = [
     "clusters",
     "connect",
     "current_task",
+    "load_ipython_extension",
+    "progress",
     "start",
+    "unload_ipython_extension",
 ]
 
 

@@ -308,6 +308,7 @@ def _environment(extra: dict[str, str]) -> dict[str, str]:
     paths = [os.path.abspath(p) for p in sys.path if p]
     here = [os.getcwd(), *paths]
     env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(here))
+    env["MPLBACKEND"] = "agg"  # ours may be that of a notebook, and there is no window either
     env.update(extra)
     return env
 

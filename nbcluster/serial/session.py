@@ -49,7 +49,7 @@ class Session:
             if value is _ABSENT:
                 if self.root is not None:  # it may be defined by the time the class is sent again
                     self.taken.append((space, namespace, name))
-            elif not _is_shells(name, value):
+            elif not is_shells(name, value):
                 self.take_name((space, namespace, name))
         return space
 
@@ -71,7 +71,8 @@ class Session:
             self.modules.add(module)
 
 
-def _is_shells(name: str, value: Any) -> bool:
+def is_shells(name: str, value: Any) -> bool:
+    """Return whether a global is the shell's or the module's own, and never sent."""
     if name in _NEVER:
         return True
     # IPython puts a guarded `open` into the notebook; in a task the builtin is meant.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
 import json
 import os
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,10 @@ from jupyter_client.manager import KernelManager
 
 ROOT: Final = Path(__file__).parents[2]
 READY_S: Final = 60
+#: Versions of ipykernel to try: that of this environment, and those that lie beside it.
+BESIDE: Final = Path(sys.prefix) / "kernels"
+NEWEST: Final = "newest"
+VERSIONS: Final = (NEWEST, *sorted(path.name for path in BESIDE.glob("*.*")))
 
 
 class Kernel:
@@ -50,6 +55,32 @@ class Kernel:
         assert content["status"] == "ok", "\n".join(content.get("traceback", ()))
         return "".join(printed)
 
+    def displays(self, code: str, timeout: float = 60) -> list[dict[str, Any]]:
+        """Run a cell and return what is shown meanwhile, in order: the contents of messages.
+
+        Updates have ``"update": True``.
+        """
+        found: list[dict[str, Any]] = []
+        kinds = ("display_data", "update_display_data", "execute_result")
+
+        def take(message: dict[str, Any]) -> None:
+            if message["msg_type"] in kinds:
+                is_update = message["msg_type"] == "update_display_data"
+                found.append(message["content"] | {"update": is_update})
+
+        reply = self._client.execute_interactive(code, output_hook=take, timeout=timeout)
+        content = reply["content"]
+        assert content["status"] == "ok", "\n".join(content.get("traceback", ()))
+        return found
+
+    def next_update(self, timeout: float = 10) -> dict[str, Any]:
+        """Return the next update of a display that comes while no cell runs."""
+        while True:
+            message = self._client.get_iopub_msg(timeout=timeout)
+            if message["msg_type"] == "update_display_data":
+                content: dict[str, Any] = message["content"]
+                return content
+
     def value(self, expression: str) -> Any:
         """Return the value of an expression, which must be plain data."""
         return json.loads(self.run(f"import json; print(json.dumps({expression}))"))
@@ -78,9 +109,10 @@ class Kernel:
 
 
 @contextmanager
-def kernel(cwd: Path) -> Iterator[Kernel]:
-    """Run a kernel in a folder."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+def kernel(cwd: Path, version: str = NEWEST) -> Iterator[Kernel]:
+    """Run a kernel in a folder; ``version``: one of `VERSIONS`."""
+    beside = None if version == NEWEST else str(BESIDE / version)
+    path = os.pathsep.join(filter(None, [beside, str(ROOT), os.environ.get("PYTHONPATH")]))
     manager = KernelManager(kernel_name="python3")
     manager.start_kernel(cwd=str(cwd), env=os.environ | {"PYTHONPATH": path})
     client = manager.client()

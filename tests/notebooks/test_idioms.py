@@ -10,8 +10,8 @@ import pytest
 
 from tests.helpers import note_clusters
 from tests.notebooks.idioms import Idiom
-from tests.notebooks.more_idioms import ALL_IDIOMS
 from tests.notebooks.kernels import kernel
+from tests.notebooks.more_idioms import ALL_IDIOMS
 
 RUNNER = """
 import nbcluster

@@ -45,6 +45,8 @@ MAY_CATCH_ALL: Final[dict[str, str]] = {
     "cluster/executor.py": "the program's streams may be objects of the user's",
     "engine/executor/attempt.py": "the border to user code",
     "engine/executor/failures.py": "methods of the user's exceptions",
+    "looks.py": "methods of the user's objects tell how they look",
+    "notebook/debugging.py": "what the call raises is what is looked for",
     "serial/chains.py": "user code runs while its objects are pickled",
     "serial/culprit.py": "user code runs while its objects are pickled",
     "serial/digest.py": "user code runs while its objects are pickled",
