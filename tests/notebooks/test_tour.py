@@ -8,15 +8,12 @@ import sysconfig
 from pathlib import Path
 from typing import Any, Final
 
-import nbformat
 import pytest
 
-from nbcluster.cli.demo import SHOWN, execute, shown
-from tests.helpers import LEAK_DEADLINE_S, Left, eventually
+from nbcluster.cli.demo import SHOWN, shown
+from tests.notebooks.running import FOLDER, run, stored, text_of
 
-TOUR: Final = Path(__file__).parents[2] / "notebooks" / "01_tour.ipynb"
-
-v4: Final[Any] = nbformat.v4  # without type information
+TOUR: Final = FOLDER / "01_tour.ipynb"
 
 #: What the notebook knows at its end, for a program to read.
 REPORT: Final = """
@@ -41,18 +38,13 @@ print(json.dumps(known))
 def output_of(notebook: Any, cell: str) -> str:
     """Return the text that a cell has put out."""
     outputs = next(c for c in notebook.cells if c.id == cell).get("outputs", ())
-    return "".join(o.get("text") or o["data"]["text/plain"] for o in outputs)
+    return "".join(map(text_of, outputs))
 
 
 @pytest.fixture(scope="module")
 def tour() -> Any:
     """Return the tour with outputs, and with a report as its last cell; nothing of it is left."""
-    before = Left.now()
-    notebook = nbformat.read(TOUR, as_version=4)  # type: ignore[no-untyped-call]
-    notebook.cells.append(v4.new_code_cell(REPORT, id="report"))
-    execute(notebook, TOUR.parent)
-    eventually(lambda: not Left.now().new_processes(before), LEAK_DEADLINE_S, "processes left")
-    return notebook
+    return run(TOUR, REPORT)
 
 
 @pytest.fixture(scope="module")
@@ -110,13 +102,9 @@ def test_the_command_demo_shows_the_table_and_the_summary(tour: Any) -> None:
     assert "succeeded" in summary
 
 
-def test_the_stored_notebook_holds_the_outputs_of_a_run_without_errors() -> None:
-    stored = nbformat.read(TOUR, as_version=4)  # type: ignore[no-untyped-call]
+def test_the_stored_tour_ends_with_what_the_command_demo_shows() -> None:
+    notebook = stored(TOUR)
 
-    outputs = [o for cell in stored.cells for o in cell.get("outputs", ())]
-    assert [o for o in outputs if o.output_type == "error"] == []
-    assert [c.id for c in stored.cells if SHOWN in c.metadata.get("tags", ())] == [
-        "tasks",
-        "summary",
-    ]
-    assert len(list(shown(stored))) == 2
+    marked = [c.id for c in notebook.cells if SHOWN in c.metadata.get("tags", ())]
+    assert marked == ["tasks", "summary"]
+    assert len(list(shown(notebook))) == 2
