@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import views
 from benchmarks.__main__ import chosen_figures, parse
 from benchmarks.budgets import BUDGETS, AtLeast, AtMost, Times
 from benchmarks.figures import FIGURES, Figure, Row
@@ -274,3 +275,24 @@ def test_the_measured_process_has_imported_nothing_that_a_system_would_import() 
     )
 
     assert run.stdout.strip() == "[]"
+
+
+# --------------------------------------------------------------------------- views
+
+
+def test_a_refresh_of_the_live_view_tells_only_what_has_changed() -> None:
+    refresh = views.live(1_000)
+
+    assert max(refresh(1), refresh(2)) < 50 * 50 + 1_000
+
+
+def test_the_table_of_views_says_what_is_missing_and_what_the_budget_is() -> None:
+    told: dict[int, dict[str, float] | str] = {
+        count: {"kernel_ms": 20.0, "bytes": 5.0} for count in views.SIZES
+    }
+
+    text = views.render({"nbcluster": told, "other": dict.fromkeys(views.SIZES, "not installed")})
+
+    assert "| nbcluster | 20.0; 5 |" in text
+    assert "not installed" in text
+    assert "10.0% of a core in the kernel (budget 5%: missed)" in text
