@@ -44,7 +44,10 @@ def changes(
     """Return what a feed tells of ``tasks``, where ``known`` (these by default) are all."""
     zeros = array("I", [0] * len(tasks)).tobytes()
     return Changes(
-        **{"reset": reset, "more": False, "now": now, "gone": list(gone)},
+        reset=reset,
+        more=False,
+        now=now,
+        gone=list(gone),
         counts=dict(Counter(t.state for t in (tasks if known is None else known))),
         workers=[("e1", "active", 2, 1, 50.2, 1234)],
         ids=[t.id for t in tasks],
@@ -55,7 +58,8 @@ def changes(
         states=bytes(STATES.index(t.state) for t in tasks),
         attempts=array("I", [t.attempts for t in tasks]).tobytes(),
         retries=array("I", [t.retries for t in tasks]).tobytes(),
-        **{"crashes": zeros, "priority": zeros},
+        crashes=zeros,
+        priority=zeros,
         progress=array("f", [t.progress for t in tasks]).tobytes(),
         submitted=array("d", [NOW - 100.0] * len(tasks)).tobytes(),
         started=array("d", [t.started for t in tasks]).tobytes(),
