@@ -102,9 +102,13 @@ def execute(notebook: Any, folder: Path) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Return our environment, with the package where the kernel finds it, installed or not."""
+    """Return our environment, with the package where the kernel finds it, installed or not.
+
+    A cluster that a notebook starts without a name has one of its own: others may be running.
+    """
     paths = [str(Path(nbcluster.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    path = os.pathsep.join(filter(None, paths))
+    return os.environ | {"PYTHONPATH": path, "NBCLUSTER_NAME": f"demo-{os.getpid()}"}
 
 
 def title_of(cell: Any) -> str:

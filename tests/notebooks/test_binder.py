@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Final
@@ -61,7 +63,9 @@ def test_the_python_is_one_that_the_package_takes() -> None:
 
 
 def test_the_image_copies_the_source_before_it_installs_it() -> None:
-    command = shutil.which("jupyter-repo2docker")
+    # The environment of the tests need not be on the path.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    command = shutil.which("jupyter-repo2docker", path=path)
     if command is None:
         pytest.skip("jupyter-repo2docker is not installed")
 

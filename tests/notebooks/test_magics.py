@@ -95,6 +95,7 @@ def test_tasks_are_listed_retried_and_cancelled(ipython: Kernel, name: str) -> N
 
     assert bad_id(ipython) in cluster_line(ipython, "tasks --failed").result["text/plain"]
     assert "1 put back" in cluster_line(ipython, f"retry {bad_id(ipython)}").stdout
+    eventually(lambda: ipython.value("len(cluster.tasks(state='open'))") == 0)
     ipython.run("slow = [cluster.submit(time.sleep, 60) for _ in range(3)]")
     assert cluster_line(ipython, "cancel").stdout == "cancelled: 3\n"
     assert ipython.value("[f.state for f in slow]") == ["cancelled"] * 3
