@@ -41,7 +41,8 @@ MORE_IDIOMS: Final = (
         def f(b): return IntBox(b.item), Box[Base].__origin__ is Box, IntBox.__orig_bases__
         """,
         "submit(f, Box(Base()))",
-        "(type(result[0]), type(result[0].item), *result[1:]) == (IntBox, Base, True, (Box[Base],))",
+        "(type(result[0]), type(result[0].item), *result[1:])"
+        " == (IntBox, Base, True, (Box[Base],))",
     ),
     _idiom(
         "total_ordering, partialmethod, singledispatchmethod",
@@ -232,7 +233,8 @@ MORE_IDIOMS: Final = (
         def f(a, b): return a.who(), b.who(), isinstance(a, Thing), isinstance(b, Thing), a, b
         """,
         "submit(f, old, new)",
-        "(*result[:4], result[4].who(), type(result[5])) == ('old', 'new', False, True, 'old', Thing)",
+        "(*result[:4], result[4].who(), type(result[5]))"
+        " == ('old', 'new', False, True, 'old', Thing)",
     ),
     _idiom(
         "a method that is replaced between two calls",

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, Final
 
 import psutil
 import pytest
@@ -36,7 +37,17 @@ view = show_view(cluster)
 """
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
+#: That version has stopped to run cells now and then on a busy machine, with nothing of ours in its
+#: stacks. The other kernel tests run with it.
+HANGS: Final = "7.3.0"
+
+
+def marked(version: str) -> Any:
+    reason = f"ipykernel {version} stops to run cells now and then while a view is open"
+    return pytest.param(version, marks=pytest.mark.skipif(version == HANGS, reason=reason))
+
+
+@pytest.fixture(scope="module", params=[marked(version) for version in VERSIONS])
 def any_kernel(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Kernel]:
