@@ -346,12 +346,19 @@ class Cluster(Everywhere, Tables, concurrent.futures.Executor):
             return f"not reachable: {error}"
 
     def __repr__(self) -> str:
-        return self._repr_mimebundle_()["text/plain"]
+        return self._text(self._counts())
+
+    def _text(self, counts: dict[str, Any] | str) -> str:
+        text = counts if isinstance(counts, str) else cluster_text(counts)
+        return f"<{self._title} {text}>"
+
+    @property
+    def _title(self) -> str:
+        return f"{type(self).__name__} {self.name!r}"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        counts, what = self._counts(), f"{type(self).__name__} {self.name!r}"
-        text = counts if isinstance(counts, str) else cluster_text(counts)
-        return {"text/plain": f"<{what} {text}>", "text/html": cluster_html(what, counts)}
+        counts = self._counts()  # asked for once
+        return {"text/plain": self._text(counts), "text/html": cluster_html(self._title, counts)}
 
     @property
     def directory(self) -> Path:

@@ -97,7 +97,12 @@ def _task_options(parser: Parser) -> None:
     add("--retries", type=number, metavar="K", help="how often it is repeated after an error")
     add("--timeout", type=float, metavar="S", help="seconds that an attempt may run")
     add("--priority", type=int, metavar="P", help="higher goes first")
-    add("-c", "--cluster", metavar="NAME", help="the cluster; default: the one last used")
+    _cluster_option(parser)
+
+
+def _cluster_option(parser: Parser) -> None:
+    help_ = "the cluster; default: the one last used"
+    parser.add_argument("-c", "--cluster", metavar="NAME", help=help_)
 
 
 def _remote() -> Parser:
@@ -142,7 +147,7 @@ def _debug() -> Parser:
         description="Run a failed call here, with its own arguments, under the debugger.",
     )
     parser.add_argument("task", metavar="ID", help="id or name of the task")
-    parser.add_argument("-c", "--cluster", metavar="NAME", help="the cluster")
+    _cluster_option(parser)
     return parser
 
 
